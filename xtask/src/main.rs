@@ -1,0 +1,2 @@
+//! Project verbs.
+fn main() {}
