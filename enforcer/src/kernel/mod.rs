@@ -1,0 +1,3 @@
+//! The kernel's side of user space: the only modules that use aya.
+
+pub mod btf;
