@@ -1,4 +1,6 @@
 //! Kernel-level allowlist enforcement.
 
+pub mod bundle;
 pub mod kernel;
 pub mod policy;
+pub mod sys;

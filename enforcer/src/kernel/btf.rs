@@ -151,7 +151,7 @@ impl KernelTypes {
     /// [`BtfError::Damaged`].
     pub fn field_offset(&self, structure: &str, path: &str) -> Result<Option<u32>, BtfError> {
         for id in self.structures.get(structure).into_iter().flatten() {
-            if let Some(offset) = self.descend(*id, path)? {
+            if let Some(offset) = self.descend(*id, path, 0)? {
                 return Ok(Some(offset));
             }
         }
@@ -210,7 +210,11 @@ impl KernelTypes {
     }
 
     /// Finds the first component of `path` in a struct, also inside its anonymous members, and goes on from there.
-    fn descend(&self, id: u32, path: &str) -> Result<Option<u32>, BtfError> {
+    fn descend(&self, id: u32, path: &str, depth: u32) -> Result<Option<u32>, BtfError> {
+        // Structs in C nest a few levels deep; the bound is against a file that goes in circles.
+        if depth > 32 {
+            return Err(damaged(0, "structs that contain themselves"));
+        }
         let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
         let Some(at) = self.structure_record(id)? else { return Ok(None) };
         let info = word(&self.data, at + 4)?;
@@ -223,10 +227,10 @@ impl KernelTypes {
             // With the kind flag set the top byte is the width of a bitfield, zero for an ordinary member.
             let (bits, width) = if packed { (place & 0x00ff_ffff, place >> 24) } else { (place, 0) };
             let found = if name.is_empty() {
-                self.descend(target, path)?
+                self.descend(target, path, depth + 1)?
             } else if name == first {
                 match rest {
-                    Some(rest) => self.descend(target, rest)?,
+                    Some(rest) => self.descend(target, rest, depth + 1)?,
                     None => Some(0),
                 }
             } else {

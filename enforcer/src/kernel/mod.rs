@@ -1,3 +1,10 @@
 //! The kernel's side of user space: the only modules that use aya.
 
 pub mod btf;
+pub mod install;
+pub mod maps;
+pub mod place;
+pub mod pod;
+pub mod state;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,4 @@
+//! Policies on their way to the kernel: from bytes to proof.
+
+pub mod compile;
+pub mod verify;
