@@ -1,0 +1,66 @@
+//! `cargo xtask setup`
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::debian::Mirror;
+use crate::paths::Cache;
+use crate::provision::kernel::{self, Kernel};
+use crate::provision::lock::Lock;
+use crate::provision::{self, apt, busybox, rootfs};
+use crate::ui;
+
+/// Make this machine ready: packages, rust-src, bpf-linker, kernels, root file system.
+///
+/// Does nothing, quickly, when everything is there; the other verbs do the part they need by themselves.
+/// Downloads are kept in $ENFORCER_CACHE (default ~/.cache/enforcer); afterwards everything works offline.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Pin the newest kernel of each series in xtask/kernels.lock, then set up.
+    #[arg(long)]
+    update_kernels: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let cache = Cache::open()?;
+    if args.update_kernels {
+        update_lock(&cache)?;
+    }
+    everything(&cache)?;
+    ui::note("this machine is ready");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything but the TPM emulator, which is installed when first asked for.
+pub(super) fn everything(cache: &Cache) -> Result<()> {
+    // First, because all others use these programs.
+    apt::ensure(&[apt::Purpose::Setup, apt::Purpose::Build, apt::Purpose::Vm, apt::Purpose::Rootfs])?;
+    // The root file system mostly waits for dpkg, the kernels for the network, bpf-linker for the compiler.
+    std::thread::scope(|scope| {
+        let build = scope.spawn(|| provision::for_build(cache));
+        let rootfs = scope.spawn(|| rootfs::ensure(cache).map(drop));
+        let kernels = scope.spawn(|| for_matrix(cache));
+        [build, rootfs, kernels]
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a set-up step panicked"))))
+            .into_iter()
+            .collect()
+    })
+}
+
+fn for_matrix(cache: &Cache) -> Result<()> {
+    let lock = Lock::read()?;
+    busybox::ensure(cache, &lock.busybox)?;
+    lock.kernels.iter().try_for_each(|kernel| Kernel::ensure(cache, kernel).map(drop))
+}
+
+fn update_lock(cache: &Cache) -> Result<()> {
+    apt::ensure(&[apt::Purpose::Setup])?;
+    let mirror = Mirror::discover()?;
+    let kernels = kernel::SERIES.iter().map(|(series, suite)| kernel::newest(cache, &mirror, series, suite));
+    let lock = Lock { kernels: kernels.collect::<Result<_>>()?, busybox: busybox::newest(cache, &mirror)? };
+    for kernel in &lock.kernels {
+        ui::note(&format!("{} → {}", kernel.series, kernel.release));
+    }
+    lock.write().context("pinning kernels")
+}
