@@ -5,6 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod debian;
+mod hygiene;
+mod libtest;
+mod matrix;
 mod paths;
 mod process;
 mod provision;

@@ -1,6 +1,10 @@
-//! What the person at the terminal sees. Everything goes to standard error: standard output belongs to the
-//! command a verb runs.
-#![allow(clippy::print_stderr, reason = "this module is xtask's only door to the terminal")]
+//! What the person at the terminal sees. Remarks go to standard error: standard output is for what a verb is
+//! asked to produce, such as the output of a VM's command or test results.
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "this module is xtask's only door to the terminal"
+)]
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -55,6 +59,11 @@ impl Drop for Step {
             eprintln!("xtask: {}: failed after {:.1} s", self.message, self.started.elapsed().as_secs_f64());
         }
     }
+}
+
+/// One line of a verb's result, on standard output.
+pub(crate) fn out(line: &str) {
+    println!("{line}");
 }
 
 /// One line of information.

@@ -26,6 +26,8 @@ pub(crate) fn run() -> Result<()> {
             // The bind took only the root mount along.
             mounts::essential()?;
             mounts::without_systemd()?;
+            // The kernel's own root directory may be writable by all.
+            fs::set_permissions("/", fs::Permissions::from_mode(0o755)).context("changing the mode of /")?;
             fs::write("/proc/sys/kernel/hostname", "vm").context("setting the host name")?;
             busybox(&["ip", "link", "set", "lo", "up"])?;
             agent::run_and_power_off()

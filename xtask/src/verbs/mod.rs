@@ -1,7 +1,11 @@
 //! One file per verb. To add one: a file here, a line in [`Verb`], a line in [`Verb::run`].
 
 mod build;
+mod ci;
+mod fuzz;
+mod lint;
 mod setup;
+mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -15,6 +19,10 @@ pub(crate) enum Verb {
     Setup(setup::Args),
     Build(build::Args),
     Vm(vm::Args),
+    Test(test::Args),
+    Lint(lint::Args),
+    Ci(ci::Args),
+    Fuzz(fuzz::Args),
 }
 
 impl Verb {
@@ -24,6 +32,10 @@ impl Verb {
             Self::Setup(args) => setup::run(&args),
             Self::Build(args) => build::run(&args),
             Self::Vm(args) => vm::run(args),
+            Self::Test(args) => test::run(&args),
+            Self::Lint(args) => lint::run(&args),
+            Self::Ci(args) => ci::run(&args),
+            Self::Fuzz(args) => fuzz::run(&args),
         }
     }
 }

@@ -37,14 +37,23 @@ pub(super) fn everything(cache: &Cache) -> Result<()> {
     // First, because all others use these programs.
     apt::ensure(&[apt::Purpose::Setup, apt::Purpose::Build, apt::Purpose::Vm, apt::Purpose::Rootfs])?;
     // The root file system mostly waits for dpkg, the kernels for the network, bpf-linker for the compiler.
+    together([&|| provision::for_build(cache), &|| for_guests(cache)])
+}
+
+/// What guests of both tiers and all kernels need.
+pub(super) fn for_guests(cache: &Cache) -> Result<()> {
+    apt::ensure(&[apt::Purpose::Setup, apt::Purpose::Vm, apt::Purpose::Rootfs])?;
+    together([&|| rootfs::ensure(cache).map(drop), &|| for_matrix(cache)])
+}
+
+/// Runs both and reports the first failure.
+fn together(steps: [&(dyn Fn() -> Result<()> + Sync); 2]) -> Result<()> {
     std::thread::scope(|scope| {
-        let build = scope.spawn(|| provision::for_build(cache));
-        let rootfs = scope.spawn(|| rootfs::ensure(cache).map(drop));
-        let kernels = scope.spawn(|| for_matrix(cache));
-        [build, rootfs, kernels]
-            .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a set-up step panicked"))))
-            .into_iter()
-            .collect()
+        let threads = steps.map(|step| scope.spawn(step));
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow!("a set-up step panicked")))
+        };
+        threads.map(join).into_iter().collect()
     })
 }
 
