@@ -61,7 +61,10 @@ pub(crate) fn run(host: &Host, jobs: &[Job<'_>], settings: &Settings<'_>) -> Vec
     std::thread::scope(|scope| {
         for _ in 0..settings.parallel.min(jobs.len()) {
             scope.spawn(|| {
-                while let Some(index) = lock(&queue).pop_front() {
+                loop {
+                    // A statement of its own: as a loop condition it would hold the lock while the guest runs.
+                    let next = lock(&queue).pop_front();
+                    let Some(index) = next else { break };
                     let row = run_one(host, &jobs[index], settings);
                     lock(&rows).insert(index, row);
                 }
