@@ -1,1 +1,3 @@
 //! Kernel-level allowlist enforcement.
+
+pub mod policy;

@@ -1,0 +1,297 @@
+//! Map keys and values.
+//!
+//! Fixed-width integers only, no padding (the derives prove it), and sizes asserted beside each type. User space
+//! writes policy state, BPF programs write task and cgroup state; who writes which map is said in
+//! `enforcer-ebpf/src/maps.rs`.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{rights::Rights, verdict::FAMILY_SLOTS};
+
+/// Part of the pin path. Any change to a type in this module, [`crate::event`] or [`crate::verdict`] that an older
+/// program would misread raises it.
+pub const ABI_VERSION: u32 = 1;
+
+/// Longest name the kernel hands out (`PATH_MAX`), in bytes.
+pub const PATH_MAX: u32 = 4096;
+/// Longest component of a path (`NAME_MAX`), in bytes.
+pub const NAME_MAX: u32 = 255;
+
+/// A policy slot: an index into the heads. Labels and bindings refer to a policy by it.
+pub type Slot = u32;
+
+/// Programs that set workloads up for the host (`systemd`, `runc`, …), as `exec` rules.
+pub const SLOT_LAUNCHERS: Slot = 0;
+/// Cgroup paths; the rule index of a match is the slot that the cgroup is bound to.
+pub const SLOT_SELECTORS: Slot = 1;
+/// The first slot of a policy.
+pub const SLOT_FIRST_POLICY: Slot = 2;
+/// How many slots each generation has.
+pub const SLOTS: u32 = 4096;
+
+/// The word that says which generation is in force, and what else is true of the whole installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Control {
+    /// The generation in force. Its parity selects the half of the heads that is read; user space stores it with one
+    /// eight-byte write, which is the whole swap.
+    pub generation: u64,
+    /// Grows whenever bindings change for cgroups that may already hold tasks. A host label older than this is
+    /// looked up again.
+    pub bind_epoch: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Key of [`crate::hash::Sip`].
+    pub hash_key: [u64; 2],
+}
+
+/// One policy as the programs see it, in one generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Head {
+    /// Which policy occupies the slot, over all generations. Zero: none. A label or binding that carries another
+    /// incarnation is stale.
+    pub incarnation: u32,
+    /// Key space of the policy's rules in the exact and prefix maps. Policies with equal rules share one.
+    pub table: u32,
+    /// [`crate::verdict::Mode`] codes, indexed by [`crate::verdict::Family`].
+    pub modes: [u8; FAMILY_SLOTS],
+    /// [`switch`] bits.
+    pub switches: u32,
+    /// [`crate::hook::Privilege`] bits.
+    pub privileges: u32,
+    /// Bit *n* allows `socket(2)` of address family *n* (`AF_*` < 64) with stream, datagram or seqpacket type.
+    pub socket_families: u64,
+    /// Where the automaton's transitions start in the arena, in cells.
+    pub transitions: u32,
+    /// Where the automaton's accept cells start in the arena.
+    pub accepts: u32,
+    /// Number of states, including the dead state 0. Zero: the policy has no patterns.
+    pub states: u32,
+    /// Number of byte classes.
+    pub classes: u32,
+    /// Start state.
+    pub start: u32,
+    /// [`content`] bits: what the tables hold at all, so that a hook can skip a look-up that cannot hit.
+    pub content: u32,
+    /// Byte class of each byte value.
+    pub class_of: [u8; 256],
+}
+
+impl Head {
+    /// A slot that no policy occupies.
+    pub const EMPTY: Self = Self {
+        incarnation: 0,
+        table: 0,
+        modes: [0; FAMILY_SLOTS],
+        switches: 0,
+        privileges: 0,
+        socket_families: 0,
+        transitions: 0,
+        accepts: 0,
+        states: 0,
+        classes: 0,
+        start: 0,
+        content: 0,
+        class_of: [0; 256],
+    };
+}
+
+/// Bits of [`Head::switches`].
+pub mod switch {
+    /// Anonymous executable memory is allowed (JIT compilers).
+    pub const ANONYMOUS_EXEC: u32 = 1 << 0;
+    /// Deleted files and memfds may be re-opened for reading and writing.
+    pub const UNLINKED_FILES: u32 = 1 << 1;
+    /// Deleted files and memfds may be executed and mapped executable.
+    pub const UNLINKED_EXEC: u32 = 1 << 2;
+    /// Raw sockets of a listed family are allowed.
+    pub const RAW_SOCKETS: u32 = 1 << 3;
+}
+
+/// Bits of [`Head::content`].
+pub mod content {
+    /// There are exact names.
+    pub const EXACT: u32 = 1 << 0;
+    /// There are network prefixes.
+    pub const PREFIXES: u32 = 1 << 1;
+}
+
+/// What one rule, or several on the same name together, grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Grant {
+    /// [`Rights`] bits.
+    pub rights: u16,
+    /// Trust level the workload needs for the grant to count. Reserved: always zero today.
+    pub min_trust: u8,
+    /// What happens below that level. Reserved: always zero today.
+    pub on_low: u8,
+    /// Index of the (first) rule, for people.
+    pub rule: u32,
+}
+
+impl Grant {
+    /// The rights as a set.
+    #[inline(always)]
+    pub const fn rights(self) -> Rights {
+        Rights(self.rights)
+    }
+}
+
+/// Cells of an automaton state's accept row: rights, trust, rule low, rule high.
+pub const ACCEPT_CELLS: u32 = 4;
+/// Most states an automaton may have: a transition is one cell.
+pub const MAX_STATES: u32 = 1 << 16;
+
+/// Key of an exact name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ExactKey {
+    /// [`Head::table`].
+    pub table: u32,
+    /// Length of the name, in bytes.
+    pub len: u32,
+    /// [`crate::hash::Sip`] of the name.
+    pub hash: [u64; 2],
+}
+
+/// Cells are stored in chunks of this many: BPF array elements are at least eight bytes, and an array look-up is
+/// inlined by the verifier, so the chunk costs nothing.
+pub const ARENA_CHUNK_CELLS: u32 = 32;
+
+/// One element of the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ArenaChunk {
+    /// Transitions or accept rows.
+    pub cells: [u16; ARENA_CHUNK_CELLS as usize],
+}
+
+/// Key of a network prefix, in the layout of `BPF_MAP_TYPE_LPM_TRIE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PrefixKey {
+    /// Significant bits of what follows: 32 for the table, then those of the address.
+    pub prefix_len: u32,
+    /// [`Head::table`]. Always compared whole, so its byte order does not matter.
+    pub table: u32,
+    /// IPv6 address, or IPv4 as v4-mapped (`::ffff:a.b.c.d`), in network order.
+    pub address: [u8; 16],
+}
+
+impl PrefixKey {
+    /// Bits before the address.
+    pub const TABLE_BITS: u32 = 32;
+    /// A key that looks up one address.
+    pub const FULL: u32 = Self::TABLE_BITS + 128;
+}
+
+/// Value of a network prefix: the span of port ranges that hold for its addresses. The compiler folds the ranges of
+/// every shorter prefix that covers it in, so the longest match alone decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PortSpan {
+    /// First range, as an index into the port ranges.
+    pub first: u32,
+    /// Number of ranges. They are sorted and disjoint.
+    pub count: u32,
+}
+
+/// One range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PortRange {
+    /// Lowest port, host byte order.
+    pub low: u16,
+    /// Highest port, inclusive.
+    pub high: u16,
+    /// [`crate::net::Flow`] bits that are allowed.
+    pub flows: u32,
+    /// Index of the (first) rule.
+    pub rule: u32,
+    /// Reserved for a trust level: zero.
+    pub reserved: u32,
+}
+
+/// A cgroup's policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Binding {
+    /// The policy slot.
+    pub slot: Slot,
+    /// [`Head::incarnation`] of the policy that it was bound to.
+    pub incarnation: u32,
+}
+
+/// What sticks to a task. Lives in task storage; a task without one has not met a hook yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Label {
+    /// The policy slot. Meaningless for [`State::Host`].
+    pub slot: Slot,
+    /// [`Head::incarnation`] at the time of labelling.
+    pub incarnation: u32,
+    /// [`State`] code.
+    pub state: u32,
+    /// Sum of [`Control::bind_epoch`] and the programs' own count of moves into bound cgroups, at the time of
+    /// labelling. A host label is valid only while the sum stands.
+    pub bind_epoch: u32,
+    /// Non-zero while an entering task is starting a program that is not a launcher: the label arms once the exec has
+    /// passed the point of no return.
+    pub arming: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+crate::codes::codes! {
+    /// Where a task stands.
+    pub enum State : u32 {
+        /// Fresh storage.
+        Unknown = 0 => "unknown",
+        /// Under no policy.
+        Host = 1 => "host",
+        /// A trusted launcher inside a workload's cgroup: its own set-up work is the host's business, the first other
+        /// program that it starts is the workload's.
+        Entering = 2 => "entering",
+        /// Every operation is judged. Never left but by an operator's removal of the policy.
+        Armed = 3 => "armed",
+    }
+}
+
+crate::codes::codes! {
+    /// Counters kept by the BPF programs.
+    pub enum Counter : u32 {
+        /// Events that found the ring full.
+        EventsLost = 0 => "events-lost",
+        /// Denials in enforce mode.
+        Denied = 1 => "denied",
+        /// Would-be denials in audit mode.
+        Audited = 2 => "audited",
+        /// Decisions that ended in a fault.
+        Faults = 3 => "faults",
+        /// Cgroups that matched a selector and were bound at creation.
+        Bound = 4 => "bound",
+        /// Bindings that could not be stored. Their tasks adopt the nearest bound ancestor's policy.
+        BindFailed = 5 => "bind-failed",
+        /// Tasks that were armed.
+        Armed = 6 => "armed",
+    }
+}
+
+/// Room for counters.
+pub const COUNTERS: u32 = 16;
+
+const _: () = {
+    assert!(size_of::<Control>() == 32);
+    assert!(size_of::<Head>() == 312);
+    assert!(size_of::<Grant>() == 8);
+    assert!(size_of::<ExactKey>() == 24);
+    assert!(size_of::<ArenaChunk>() == 64);
+    assert!(size_of::<PrefixKey>() == 24);
+    assert!(size_of::<PortSpan>() == 8);
+    assert!(size_of::<PortRange>() == 16);
+    assert!(size_of::<Binding>() == 8);
+    assert!(size_of::<Label>() == 24);
+    assert!(Counter::ALL.len() <= COUNTERS as usize);
+};

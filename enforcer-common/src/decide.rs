@@ -1,0 +1,470 @@
+//! The decision: a pure function of a request and the tables of one policy.
+//!
+//! Objects are named by text (a path from the root of the task's mount namespace, or `@name` for an abstract unix
+//! socket) and decided by the union of what the exact name and all matching patterns grant. Addresses are decided by
+//! the port ranges of the longest prefix. Everything not granted is refused; there are no deny rules, so order never
+//! matters.
+
+use core::ops::ControlFlow;
+
+use crate::{
+    abi::{ACCEPT_CELLS, ExactKey, Grant, Head, PATH_MAX, PortRange, PortSpan, PrefixKey, content, switch},
+    hash::{Key, Sip},
+    hook::Privilege,
+    net::Flow,
+    rights::Rights,
+    verdict::{Decision, Fault, Reason},
+};
+
+/// Where rules are looked up: BPF maps in the kernel, a compiled image elsewhere.
+pub trait Tables {
+    /// The grant of an exact name.
+    fn exact(&self, key: &ExactKey) -> Option<Grant>;
+    /// One cell of the arena.
+    fn cell(&self, index: u32) -> Option<u16>;
+    /// The span of the longest prefix that covers the key.
+    fn prefix(&self, key: &PrefixKey) -> Option<PortSpan>;
+    /// One port range.
+    fn port(&self, index: u32) -> Option<PortRange>;
+    /// The key of exact names.
+    fn hash_key(&self) -> Key;
+    /// Runs `step` with 0, 1, … until it breaks or `times` is reached. `bpf_loop` in the kernel, where the verifier
+    /// must see a loop body once only.
+    fn repeat<S: Step>(&self, times: u32, step: &mut S);
+}
+
+/// The body of a bounded loop.
+pub trait Step {
+    /// One round.
+    fn step(&mut self, index: u32) -> ControlFlow<()>;
+}
+
+/// A name, read eight bytes at a time.
+pub trait Text {
+    /// Length in bytes.
+    fn len(&self) -> u32;
+    /// Whether there is nothing to match.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Bytes `8 * index ..`, little endian, zero padded. `None` past the buffer.
+    fn word(&self, index: u32) -> Option<u64>;
+}
+
+/// A name held in a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Text for Bytes<'_> {
+    fn len(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+
+    fn word(&self, index: u32) -> Option<u64> {
+        Some(crate::hash::word_of(self.0, index))
+    }
+}
+
+/// What a task wants.
+#[derive(Clone, Copy, Debug)]
+pub enum Request<'a, T> {
+    /// Rights on a named object.
+    Object {
+        /// The name.
+        name: &'a T,
+        /// Rights that must all be granted.
+        needed: Rights,
+    },
+    /// Rights on a file that no name in the task's mount namespace leads to.
+    Unnamed {
+        /// What its dentry is called, for people. Never matched.
+        name: &'a T,
+        /// Why it has no name: [`Reason::Unlinked`] or [`Reason::Unreachable`].
+        why: Reason,
+        /// Rights that must all be granted.
+        needed: Rights,
+    },
+    /// Executable memory that no file backs.
+    AnonymousExec,
+    /// A transport address.
+    Address {
+        /// IPv6 or v4-mapped, network order.
+        address: [u8; 16],
+        /// Host byte order.
+        port: u16,
+        /// What is done with it.
+        flow: Flow,
+    },
+    /// `socket(2)`.
+    Socket {
+        /// `AF_*`.
+        family: u32,
+        /// `SOCK_RAW` or `SOCK_PACKET`.
+        raw: bool,
+    },
+    /// A privileged door.
+    Privilege(Privilege),
+}
+
+/// Decides a request under a policy.
+///
+/// # Errors
+/// [`Fault`] when the tables contradict themselves or a name cannot be read. The caller denies in enforce mode.
+#[inline(always)]
+pub fn decide<T: Text, L: Tables>(request: &Request<'_, T>, head: &Head, tables: &L) -> Result<Decision, Fault> {
+    match *request {
+        Request::Object { name, needed } => {
+            if name.len() > PATH_MAX {
+                return Ok(Decision::deny(Reason::PathTooLong));
+            }
+            let grant = granted(name, needed, head, tables)?;
+            Ok(if grant.rights().contains(needed) {
+                Decision::allow(grant.rule)
+            } else {
+                Decision::deny(Reason::NoRule)
+            })
+        }
+        Request::Unnamed { why, needed, .. } => Ok(unnamed(why, needed, head)),
+        Request::AnonymousExec => Ok(if head.switches & switch::ANONYMOUS_EXEC != 0 {
+            Decision::allow_by_switch()
+        } else {
+            Decision::deny(Reason::AnonymousExec)
+        }),
+        Request::Address { address, port, flow } => address_decision(address, port, flow, head, tables),
+        Request::Socket { family, raw } => {
+            let listed = family < 64 && (head.socket_families >> (family & 63)) & 1 != 0;
+            let type_ok = !raw || head.switches & switch::RAW_SOCKETS != 0;
+            Ok(if listed && type_ok { Decision::allow_by_switch() } else { Decision::deny(Reason::SocketFamily) })
+        }
+        Request::Privilege(privilege) => Ok(if head.privileges & privilege.bit() != 0 {
+            Decision::allow_by_switch()
+        } else {
+            Decision::deny(Reason::Privilege)
+        }),
+    }
+}
+
+#[inline(always)]
+const fn unnamed(why: Reason, needed: Rights, head: &Head) -> Decision {
+    let code = needed.0 & (Rights::EXEC.0 | Rights::LIBRARY.0) != 0;
+    let switch = if code { switch::UNLINKED_EXEC } else { switch::UNLINKED_FILES };
+    if matches!(why, Reason::Unlinked) && head.switches & switch != 0 {
+        Decision::allow_by_switch()
+    } else {
+        Decision::deny(why)
+    }
+}
+
+/// The union of what the exact name and the patterns grant. Stops early once `needed` is reached; then the rule is
+/// one that completed it.
+///
+/// # Errors
+/// See [`decide`].
+#[inline(always)]
+pub fn granted<T: Text, L: Tables>(name: &T, needed: Rights, head: &Head, tables: &L) -> Result<Grant, Fault> {
+    let mut grant = Grant { rights: 0, min_trust: 0, on_low: 0, rule: Decision::NO_RULE };
+    if head.content & content::EXACT != 0
+        && let Some(exact) = exact_grant(name, head, tables)?
+    {
+        grant = exact;
+    }
+    if !grant.rights().contains(needed) && head.states != 0 {
+        let pattern = pattern_grant(name, head, tables)?;
+        if !pattern.rights().is_empty() {
+            grant = Grant { rights: grant.rights | pattern.rights, ..pattern };
+        }
+    }
+    Ok(grant)
+}
+
+#[inline(always)]
+fn exact_grant<T: Text, L: Tables>(name: &T, head: &Head, tables: &L) -> Result<Option<Grant>, Fault> {
+    let len = name.len();
+    let mut pass = HashPass { name, sip: Sip::new(tables.hash_key()), complete: true };
+    tables.repeat(len.div_ceil(8), &mut pass);
+    if !pass.complete {
+        return Err(Fault::KernelRead);
+    }
+    let key = ExactKey { table: head.table, len, hash: pass.sip.finish(len) };
+    Ok(tables.exact(&key))
+}
+
+struct HashPass<'a, T> {
+    name: &'a T,
+    sip: Sip,
+    complete: bool,
+}
+
+impl<T: Text> Step for HashPass<'_, T> {
+    #[inline(always)]
+    fn step(&mut self, index: u32) -> ControlFlow<()> {
+        let Some(word) = self.name.word(index) else {
+            self.complete = false;
+            return ControlFlow::Break(());
+        };
+        self.sip.word(word);
+        ControlFlow::Continue(())
+    }
+}
+
+/// State 0 of every automaton: nothing that follows can match.
+pub const DEAD: u32 = 0;
+
+#[inline(always)]
+fn pattern_grant<T: Text, L: Tables>(name: &T, head: &Head, tables: &L) -> Result<Grant, Fault> {
+    let len = name.len();
+    let mut pass = PatternPass { name, head, tables, len, state: head.start, complete: true };
+    tables.repeat(len.div_ceil(8), &mut pass);
+    let state = pass.state;
+    if !pass.complete || state >= head.states {
+        return Err(Fault::Table);
+    }
+    let row = head.accepts + state * ACCEPT_CELLS;
+    let rights = tables.cell(row).ok_or(Fault::Table)?;
+    let trust = tables.cell(row + 1).ok_or(Fault::Table)?;
+    let low = tables.cell(row + 2).ok_or(Fault::Table)?;
+    let high = tables.cell(row + 3).ok_or(Fault::Table)?;
+    let [min_trust, on_low] = trust.to_le_bytes();
+    Ok(Grant { rights, min_trust, on_low, rule: (low as u32) | ((high as u32) << 16) })
+}
+
+struct PatternPass<'a, T, L> {
+    name: &'a T,
+    head: &'a Head,
+    tables: &'a L,
+    len: u32,
+    state: u32,
+    complete: bool,
+}
+
+impl<T: Text, L: Tables> Step for PatternPass<'_, T, L> {
+    #[inline(always)]
+    fn step(&mut self, index: u32) -> ControlFlow<()> {
+        let Some(word) = self.name.word(index) else {
+            self.complete = false;
+            return ControlFlow::Break(());
+        };
+        let left = self.len.saturating_sub(index * 8);
+        let mut rest = word;
+        for position in 0..8 {
+            if position >= left {
+                break;
+            }
+            let class = self.head.class_of[(rest & 0xff) as usize];
+            rest >>= 8;
+            let cell = self.head.transitions + self.state * self.head.classes + class as u32;
+            let Some(next) = self.tables.cell(cell) else {
+                self.complete = false;
+                return ControlFlow::Break(());
+            };
+            self.state = next as u32;
+            if self.state == DEAD {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[inline(always)]
+fn address_decision<L: Tables>(
+    address: [u8; 16],
+    port: u16,
+    flow: Flow,
+    head: &Head,
+    tables: &L,
+) -> Result<Decision, Fault> {
+    if head.content & content::PREFIXES == 0 {
+        return Ok(Decision::deny(Reason::NoRule));
+    }
+    let key = PrefixKey { prefix_len: PrefixKey::FULL, table: head.table, address };
+    let Some(span) = tables.prefix(&key) else {
+        return Ok(Decision::deny(Reason::NoRule));
+    };
+    let mut pass = PortPass { tables, port, low: 0, high: span.count, first: span.first, found: None, complete: true };
+    // Binary search: 2^17 ranges cannot exist for 2^16 ports.
+    tables.repeat(17, &mut pass);
+    if !pass.complete {
+        return Err(Fault::Table);
+    }
+    Ok(match pass.found {
+        Some(range) if range.flows & flow.0 != 0 => Decision::allow(range.rule),
+        _ => Decision::deny(Reason::NoRule),
+    })
+}
+
+struct PortPass<'a, L> {
+    tables: &'a L,
+    port: u16,
+    first: u32,
+    low: u32,
+    high: u32,
+    found: Option<PortRange>,
+    complete: bool,
+}
+
+impl<L: Tables> Step for PortPass<'_, L> {
+    #[inline(always)]
+    fn step(&mut self, _: u32) -> ControlFlow<()> {
+        if self.low >= self.high {
+            return ControlFlow::Break(());
+        }
+        let middle = self.low + (self.high - self.low) / 2;
+        let Some(range) = self.tables.port(self.first + middle) else {
+            self.complete = false;
+            return ControlFlow::Break(());
+        };
+        if self.port < range.low {
+            self.high = middle;
+        } else if self.port > range.high {
+            self.low = middle + 1;
+        } else {
+            self.found = Some(range);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{hash::hash_of, net::v4_mapped, verdict::Verdict};
+
+    type Ask<'a> = Request<'a, Bytes<'a>>;
+
+    /// One exact name, one hand-made automaton for `/a*` and one prefix.
+    struct Tiny {
+        exact: &'static [u8],
+        grant: Grant,
+    }
+
+    const KEY: Key = Key([7, 9]);
+
+    /// States: 0 dead, 1 start, 2 after '/', 3 after "/a" and more. Classes: 0 other, 1 '/', 2 'a'.
+    const CELLS: [u16; 28] = [
+        0, 0, 0, /* 1 */ 0, 2, 0, /* 2 */ 0, 0, 3, /* 3 */ 3, 0, 3, //
+        0, 0, 0, 0, /* 1 */ 0, 0, 0, 0, /* 2 */ 0, 0, 0, 0, /* 3 */ 4, 0, 5, 0,
+    ];
+
+    impl Tables for Tiny {
+        fn exact(&self, key: &ExactKey) -> Option<Grant> {
+            (key.table == 3 && key.len as usize == self.exact.len() && key.hash == hash_of(KEY, self.exact)).then_some(self.grant)
+        }
+        fn cell(&self, index: u32) -> Option<u16> {
+            CELLS.get(index as usize).copied()
+        }
+        fn prefix(&self, key: &PrefixKey) -> Option<PortSpan> {
+            (key.address[..13] == v4_mapped([10, 0, 0, 0])[..13]).then_some(PortSpan { first: 0, count: 3 })
+        }
+        fn port(&self, index: u32) -> Option<PortRange> {
+            [(80, 80, 1), (443, 443, 1), (5000, 6000, 4)]
+                .get(index as usize)
+                .map(|&(low, high, flows)| PortRange { low, high, flows, rule: index, reserved: 0 })
+        }
+        fn hash_key(&self) -> Key {
+            KEY
+        }
+        fn repeat<S: Step>(&self, times: u32, step: &mut S) {
+            let _ = (0..times).try_for_each(|index| step.step(index));
+        }
+    }
+
+    fn head() -> Head {
+        let mut class_of = [0; 256];
+        class_of[b'/' as usize] = 1;
+        class_of[b'a' as usize] = 2;
+        Head {
+            incarnation: 1,
+            table: 3,
+            transitions: 0,
+            accepts: 12,
+            states: 4,
+            classes: 3,
+            start: 1,
+            content: content::EXACT | content::PREFIXES,
+            class_of,
+            ..Head::EMPTY
+        }
+    }
+
+    fn tiny() -> Tiny {
+        Tiny { exact: b"/bin/ls", grant: Grant { rights: Rights::EXEC.0, min_trust: 0, on_low: 0, rule: 9 } }
+    }
+
+    fn object(name: &[u8], needed: Rights) -> Decision {
+        decide(&Request::Object { name: &Bytes(name), needed }, &head(), &tiny()).unwrap()
+    }
+
+    #[test]
+    fn exact_names_and_patterns() {
+        assert_eq!(object(b"/bin/ls", Rights::EXEC), Decision::allow(9));
+        assert_eq!(object(b"/bin/l", Rights::EXEC), Decision::deny(Reason::NoRule));
+        assert_eq!(object(b"/bin/ls\0", Rights::EXEC), Decision::deny(Reason::NoRule));
+        assert_eq!(object(b"/a", Rights::READ), Decision::allow(5));
+        assert_eq!(object(b"/abcdefghijklmnopq", Rights::READ), Decision::allow(5));
+        assert_eq!(object(b"/abcdefg/ijklmnopq", Rights::READ), Decision::deny(Reason::NoRule));
+        assert_eq!(object(b"/a", Rights::READ.union(Rights::WRITE)), Decision::deny(Reason::NoRule));
+        assert_eq!(object(b"", Rights::READ), Decision::deny(Reason::NoRule));
+    }
+
+    #[test]
+    fn a_table_that_ends_early_is_a_fault() {
+        let broken = Head { transitions: 1000, ..head() };
+        let request = Request::Object { name: &Bytes(b"/a"), needed: Rights::READ };
+        assert_eq!(decide(&request, &broken, &tiny()), Err(Fault::Table));
+        let request = Request::Object { name: &Bytes(b"/a"), needed: Rights::READ };
+        assert_eq!(decide(&request, &Head { states: 2, ..head() }, &tiny()), Err(Fault::Table));
+    }
+
+    #[test]
+    fn addresses() {
+        let ask = |address: [u8; 4], port, flow| {
+            let request = Ask::Address { address: v4_mapped(address), port, flow };
+            decide(&request, &head(), &tiny()).unwrap().verdict
+        };
+        let table = [
+            ([10, 0, 0, 1], 80, Flow::TCP_CONNECT, Verdict::Allow),
+            ([10, 0, 0, 1], 81, Flow::TCP_CONNECT, Verdict::Deny),
+            ([10, 0, 0, 1], 443, Flow::TCP_CONNECT, Verdict::Allow),
+            ([10, 0, 0, 1], 5500, Flow::UDP_CONNECT, Verdict::Allow),
+            ([10, 0, 0, 1], 5500, Flow::TCP_CONNECT, Verdict::Deny),
+            ([10, 0, 0, 1], 0, Flow::TCP_CONNECT, Verdict::Deny),
+            ([10, 0, 0, 1], 65535, Flow::TCP_CONNECT, Verdict::Deny),
+            ([11, 0, 0, 1], 80, Flow::TCP_CONNECT, Verdict::Deny),
+        ];
+        for (address, port, flow, expected) in table {
+            assert_eq!(ask(address, port, flow), expected, "{address:?}:{port} {flow:?}");
+        }
+    }
+
+    #[test]
+    fn switches_open_only_their_own_door() {
+        const NAME: Bytes<'_> = Bytes(b"memfd:x");
+        let ask = |switches, request: Ask<'_>| {
+            decide(&request, &Head { switches, ..head() }, &tiny()).unwrap().verdict
+        };
+        let read = Request::Unnamed { name: &NAME, why: Reason::Unlinked, needed: Rights::READ };
+        let exec = Request::Unnamed { name: &NAME, why: Reason::Unlinked, needed: Rights::EXEC };
+        let foreign = Request::Unnamed { name: &NAME, why: Reason::Unreachable, needed: Rights::READ };
+        assert_eq!(ask(0, read), Verdict::Deny);
+        assert_eq!(ask(switch::UNLINKED_FILES, read), Verdict::Allow);
+        assert_eq!(ask(switch::UNLINKED_FILES, exec), Verdict::Deny);
+        assert_eq!(ask(switch::UNLINKED_EXEC, exec), Verdict::Allow);
+        assert_eq!(ask(u32::MAX, foreign), Verdict::Deny);
+        assert_eq!(ask(!switch::ANONYMOUS_EXEC, Request::AnonymousExec), Verdict::Deny);
+        assert_eq!(ask(switch::ANONYMOUS_EXEC, Request::AnonymousExec), Verdict::Allow);
+    }
+
+    #[test]
+    fn socket_families_above_the_mask_are_refused() {
+        let all = Head { socket_families: u64::MAX, ..head() };
+        let ask = |family, raw| {
+            decide(&Ask::Socket { family, raw }, &all, &tiny()).unwrap().verdict
+        };
+        assert_eq!(ask(2, false), Verdict::Allow);
+        assert_eq!(ask(2, true), Verdict::Deny);
+        assert_eq!(ask(64, false), Verdict::Deny);
+        assert_eq!(ask(66, false), Verdict::Deny);
+    }
+}

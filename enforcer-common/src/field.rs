@@ -1,0 +1,152 @@
+//! The struct fields of the running kernel that the programs read.
+//!
+//! One table. User space resolves each entry from the kernel's BTF and passes the offsets as read-only data; the
+//! programs add them to pointers. The verifier treats frozen read-only data as constants, so one binary verifies on
+//! every kernel that has the fields, wherever they lie. Adding a field is adding a line here.
+
+macro_rules! fields {
+    ($($(#[$meta:meta])* $variant:ident => $structure:literal . $path:literal,)+) => {
+        /// A field, named after its place.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Field { $($(#[$meta])* $variant,)+ }
+
+        impl Field {
+            /// Every field, in table order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The struct that holds it.
+            pub const fn structure(self) -> &'static str {
+                match self { $(Self::$variant => $structure,)+ }
+            }
+
+            /// The member, dotted where it lies inside another member. Anonymous structs and unions are not named.
+            pub const fn path(self) -> &'static str {
+                match self { $(Self::$variant => $path,)+ }
+            }
+        }
+    };
+}
+
+fields! {
+    /// `struct inode *`.
+    FileInode => "file"."f_inode",
+    /// `fmode_t`.
+    FileMode => "file"."f_mode",
+    /// `unsigned int`.
+    FileFlags => "file"."f_flags",
+    /// `struct vfsmount *`.
+    FileMnt => "file"."f_path.mnt",
+    /// `struct dentry *`.
+    FileDentry => "file"."f_path.dentry",
+    /// `struct vfsmount *`.
+    PathMnt => "path"."mnt",
+    /// `struct dentry *`.
+    PathDentry => "path"."dentry",
+    /// `struct dentry *`.
+    DentryParent => "dentry"."d_parent",
+    /// Low half of `hash_len`; the high half is the length of the name.
+    DentryNameLen => "dentry"."d_name.len",
+    /// `const unsigned char *`.
+    DentryName => "dentry"."d_name.name",
+    /// NULL when the dentry is not hashed: the name is gone.
+    DentryHashPprev => "dentry"."d_hash.pprev",
+    /// `struct inode *`.
+    DentryInode => "dentry"."d_inode",
+    /// `struct super_block *`.
+    DentrySb => "dentry"."d_sb",
+    /// `umode_t`.
+    InodeMode => "inode"."i_mode",
+    /// `struct super_block *`.
+    InodeSb => "inode"."i_sb",
+    /// Magic number of the file system.
+    SbMagic => "super_block"."s_magic",
+    /// Where a mount shows up in a vfsmount pointer.
+    MountVfs => "mount"."mnt",
+    /// `struct mount *`.
+    MountParent => "mount"."mnt_parent",
+    /// `struct dentry *`.
+    MountMountpoint => "mount"."mnt_mountpoint",
+    /// `struct mnt_namespace *`.
+    MountNs => "mount"."mnt_ns",
+    /// `struct dentry *`, root of the mounted tree.
+    MountRoot => "mount"."mnt.mnt_root",
+    /// `struct file *`.
+    BprmFile => "linux_binprm"."file",
+    /// `struct file *`.
+    VmaFile => "vm_area_struct"."vm_file",
+    /// `unsigned long`.
+    VmaFlags => "vm_area_struct"."vm_flags",
+    /// Non-NULL once a private mapping holds pages of its own.
+    VmaAnonVma => "vm_area_struct"."anon_vma",
+    /// `struct nsproxy *`.
+    TaskNsproxy => "task_struct"."nsproxy",
+    /// `struct mnt_namespace *`.
+    NsproxyMnt => "nsproxy"."mnt_ns",
+    /// Inode number of a mount namespace.
+    MntNamespaceInum => "mnt_namespace"."ns.inum",
+    /// Where a proc inode lies around its VFS inode.
+    ProcInodeVfs => "proc_inode"."vfs_inode",
+    /// `struct pid *` of a `/proc/PID` inode.
+    ProcInodePid => "proc_inode"."pid",
+    /// `struct task_struct *` of the thread group's leader.
+    TaskGroupLeader => "task_struct"."group_leader",
+    /// `struct pid *`.
+    TaskThreadPid => "task_struct"."thread_pid",
+    /// `struct task_struct *`.
+    TaskRealParent => "task_struct"."real_parent",
+    /// `pid_t`.
+    TaskTgid => "task_struct"."tgid",
+    /// `char [16]`.
+    TaskComm => "task_struct"."comm",
+    /// `struct mm_struct *`.
+    TaskMm => "task_struct"."mm",
+    /// `unsigned int`.
+    TaskFlags => "task_struct"."flags",
+    /// `struct css_set *`.
+    TaskCgroups => "task_struct"."cgroups",
+    /// `struct cgroup *` on the unified hierarchy.
+    CssSetDflCgrp => "css_set"."dfl_cgrp",
+    /// `struct file *`.
+    MmExeFile => "mm_struct"."exe_file",
+    /// `struct kernfs_node *`.
+    CgroupKn => "cgroup"."kn",
+    /// `struct cgroup_root *`.
+    CgroupRoot => "cgroup"."root",
+    /// `struct cgroup_subsys_state *` of the parent.
+    CgroupSelfParent => "cgroup"."self.parent",
+    /// `struct cgroup *`.
+    CssCgroup => "cgroup_subsys_state"."cgroup",
+    /// `u64`: the cgroup's id.
+    KernfsId => "kernfs_node"."id",
+    /// Zero for the unified hierarchy.
+    CgroupRootHierarchy => "cgroup_root"."hierarchy_id",
+    /// `struct sock *`.
+    SocketSk => "socket"."sk",
+    /// `short`.
+    SocketType => "socket"."type",
+    /// `unsigned short`: address family.
+    SockFamily => "sock"."__sk_common.skc_family",
+    /// `u16`.
+    SockProtocol => "sock"."sk_protocol",
+    /// Local port, host byte order.
+    SockNum => "sock"."__sk_common.skc_num",
+    /// Local IPv4 address.
+    SockRcvSaddr => "sock"."__sk_common.skc_rcv_saddr",
+    /// Local IPv6 address.
+    SockV6RcvSaddr => "sock"."__sk_common.skc_v6_rcv_saddr",
+    /// `struct path` a unix socket is bound to.
+    UnixPath => "unix_sock"."path",
+    /// `struct unix_address *`.
+    UnixAddr => "unix_sock"."addr",
+    /// `int`: length of the address.
+    UnixAddressLen => "unix_address"."len",
+    /// `struct sockaddr_un []`.
+    UnixAddressName => "unix_address"."name",
+    /// `void *`.
+    MsgName => "msghdr"."msg_name",
+    /// `int`.
+    MsgNameLen => "msghdr"."msg_namelen",
+}

@@ -1,0 +1,160 @@
+//! The control points: every program, the kernel hook it sits on, and what it decides.
+
+use crate::codes::codes;
+
+codes! {
+    /// A program of ours. The name is the LSM hook or tracepoint it attaches to.
+    pub enum Hook : u8 {
+        /// Start of a program, and of a script's interpreter.
+        BprmCheckSecurity = 1 => "bprm_check_security",
+        /// The point after which the new program runs: arms labels.
+        BprmCommittedCreds = 2 => "bprm_committed_creds",
+        /// Every open.
+        FileOpen = 3 => "file_open",
+        /// Every mapping.
+        MmapFile = 4 => "mmap_file",
+        /// Every change of protection.
+        FileMprotect = 5 => "file_mprotect",
+        /// Attaching System V shared memory.
+        ShmShmat = 6 => "shm_shmat",
+        /// A file descriptor received over a unix socket.
+        FileReceive = 7 => "file_receive",
+        /// Creation of files, fifos, devices and unix socket names.
+        PathMknod = 8 => "path_mknod",
+        /// Creation of directories.
+        PathMkdir = 9 => "path_mkdir",
+        /// Creation of symbolic links.
+        PathSymlink = 10 => "path_symlink",
+        /// Removal of names.
+        PathUnlink = 11 => "path_unlink",
+        /// Removal of directories.
+        PathRmdir = 12 => "path_rmdir",
+        /// Renames and exchanges.
+        PathRename = 13 => "path_rename",
+        /// Hard links.
+        PathLink = 14 => "path_link",
+        /// `truncate(2)`.
+        PathTruncate = 15 => "path_truncate",
+        /// Mode changes.
+        PathChmod = 16 => "path_chmod",
+        /// Owner changes.
+        PathChown = 17 => "path_chown",
+        /// Setting extended attributes.
+        InodeSetxattr = 18 => "inode_setxattr",
+        /// Removing extended attributes.
+        InodeRemovexattr = 19 => "inode_removexattr",
+        /// `socket(2)`.
+        SocketCreate = 20 => "socket_create",
+        /// `connect(2)`.
+        SocketConnect = 21 => "socket_connect",
+        /// Every send.
+        SocketSendmsg = 22 => "socket_sendmsg",
+        /// `bind(2)`.
+        SocketBind = 23 => "socket_bind",
+        /// `listen(2)`.
+        SocketListen = 24 => "socket_listen",
+        /// Connecting to a unix stream socket.
+        UnixStreamConnect = 25 => "unix_stream_connect",
+        /// Sending to a unix datagram socket.
+        UnixMaySend = 26 => "unix_may_send",
+        /// SCTP's own bind and connect operations.
+        SctpBindConnect = 27 => "sctp_bind_connect",
+        /// Birth of a task: the label is copied.
+        TaskAlloc = 28 => "task_alloc",
+        /// Birth of a cgroup: its policy is bound.
+        CgroupMkdir = 29 => "cgroup_mkdir",
+        /// Death of a cgroup.
+        CgroupRmdir = 30 => "cgroup_rmdir",
+        /// A task moved into a cgroup.
+        CgroupAttachTask = 31 => "cgroup_attach_task",
+        /// `mount(2)`.
+        SbMount = 32 => "sb_mount",
+        /// `umount(2)`.
+        SbUmount = 33 => "sb_umount",
+        /// `move_mount(2)`.
+        MoveMount = 34 => "move_mount",
+        /// `pivot_root(2)`.
+        SbPivotroot = 35 => "sb_pivotroot",
+        /// `chroot(2)`.
+        PathChroot = 36 => "path_chroot",
+        /// Creation of a user namespace.
+        UsernsCreate = 37 => "userns_create",
+        /// Access to another task's memory or descriptors.
+        PtraceAccessCheck = 38 => "ptrace_access_check",
+        /// Asking to be traced.
+        PtraceTraceme = 39 => "ptrace_traceme",
+        /// `bpf(2)`.
+        Bpf = 40 => "bpf",
+        /// `perf_event_open(2)`.
+        PerfEventOpen = 41 => "perf_event_open",
+        /// The kernel asking user space to load a module on the task's behalf.
+        KernelModuleRequest = 42 => "kernel_module_request",
+        /// Loading kernel code from a file (modules, kexec images).
+        KernelReadFile = 43 => "kernel_read_file",
+        /// Loading kernel code from a buffer.
+        KernelLoadData = 44 => "kernel_load_data",
+        /// `io_uring` driver commands.
+        UringCmd = 45 => "uring_cmd",
+        /// Signals.
+        TaskKill = 46 => "task_kill",
+        /// Remounts.
+        SbRemount = 47 => "sb_remount",
+    }
+}
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// BPF LSM, non-sleepable.
+    Lsm,
+    /// BTF tracepoint.
+    Tracepoint,
+}
+
+impl Hook {
+    /// How the program is attached.
+    pub const fn attach(self) -> Attach {
+        match self {
+            Self::CgroupMkdir | Self::CgroupRmdir | Self::CgroupAttachTask => Attach::Tracepoint,
+            _ => Attach::Lsm,
+        }
+    }
+}
+
+codes! {
+    /// Doors that are closed to a workload unless its policy names them.
+    pub enum Privilege : u8 {
+        /// mount, umount, remount, move_mount.
+        Mount = 0 => "mount",
+        /// pivot_root.
+        PivotRoot = 1 => "pivot-root",
+        /// chroot.
+        Chroot = 2 => "chroot",
+        /// Creating user namespaces.
+        UserNamespace = 3 => "user-namespace",
+        /// ptrace, process_vm_*, /proc/PID/mem, pidfd_getfd on tasks outside the workload.
+        Ptrace = 4 => "ptrace",
+        /// bpf.
+        Bpf = 5 => "bpf",
+        /// perf_event_open.
+        Perf = 6 => "perf",
+        /// Loading kernel modules, kexec images and firmware, or making the kernel do so.
+        KernelModule = 7 => "kernel-module",
+        /// io_uring driver commands.
+        UringCommand = 8 => "uring-command",
+        /// Signals to tasks outside the workload.
+        Signal = 9 => "signal",
+        /// Device nodes.
+        MakeDevice = 10 => "make-device",
+        /// Setting and removing extended attributes.
+        SetXattr = 11 => "set-xattr",
+    }
+}
+
+impl Privilege {
+    /// The bit in [`crate::abi::Head::privileges`].
+    #[inline(always)]
+    pub const fn bit(self) -> u32 {
+        1 << self.code()
+    }
+}

@@ -1,0 +1,47 @@
+//! Names of what the programs and the loader share inside the BPF object.
+//!
+//! Each map is pinned under this name in `…/v{ABI_VERSION}/maps/`. Kernel object names hold 15 bytes.
+
+/// Array of one [`crate::abi::Control`]. Written by user space.
+pub const CONTROL: &str = "CONTROL";
+/// Array of 2 × [`crate::abi::SLOTS`] [`crate::abi::Head`]s: the even generations', then the odd ones'. Written by
+/// user space, only in the half that is not in force.
+pub const HEADS: &str = "HEADS";
+/// Hash of [`crate::abi::ExactKey`] to [`crate::abi::Grant`]. Written by user space.
+pub const EXACT: &str = "EXACT";
+/// Array of [`crate::abi::ArenaChunk`]s: automata. Written by user space, only in parts no head in force refers to.
+pub const ARENA: &str = "ARENA";
+/// LPM trie of [`crate::abi::PrefixKey`] to [`crate::abi::PortSpan`]. Written by user space.
+pub const PREFIXES: &str = "PREFIXES";
+/// Array of [`crate::abi::PortRange`]s. Written by user space, like the arena.
+pub const PORTS: &str = "PORTS";
+/// Hash of cgroup id (`u64`) to [`crate::abi::Binding`]. Written by the programs at mkdir and rmdir, and by user
+/// space for cgroups that were there before.
+pub const BINDINGS: &str = "BINDINGS";
+/// Task storage of [`crate::abi::Label`]s. Written by the programs.
+pub const LABELS: &str = "LABELS";
+/// Task storage of scratch memory. Used by the programs.
+pub const SCRATCH: &str = "SCRATCH";
+/// Ring buffer of [`crate::event`] records. Written by the programs.
+pub const EVENTS: &str = "EVENTS";
+/// Array of one `u32`: how often a task was moved into a bound cgroup. Written by the programs, apart from
+/// [`CONTROL`], so that neither side can overwrite the other's increments.
+pub const ATTACHES: &str = "ATTACHES";
+/// Array of [`crate::abi::COUNTERS`] `u64` counters, indexed by [`crate::abi::Counter`]. Written by the programs.
+pub const COUNTERS: &str = "COUNTERS";
+
+/// Every map that is pinned.
+pub const PINNED: &[&str] =
+    &[CONTROL, HEADS, EXACT, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, EVENTS, ATTACHES, COUNTERS];
+
+/// Read-only global: `[u32; Field::COUNT]`, the offsets of [`crate::field::Field`]s in bytes.
+pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";
+/// Read-only global: `u32`, inode number of the host's mount namespace (`/proc/1/ns/mnt`).
+pub const HOST_MNT_NS: &str = "HOST_MNT_NS";
+
+/// The index of a slot's head in [`HEADS`].
+#[inline(always)]
+#[must_use]
+pub const fn head_index(generation: u64, slot: crate::abi::Slot) -> u32 {
+    (generation & 1) as u32 * crate::abi::SLOTS + slot
+}

@@ -1,0 +1,108 @@
+//! What a rule grants on a named object.
+
+/// A set of rights on one object name (a path, or `@name` for an abstract unix socket).
+///
+/// A request is allowed when the union of what all matching rules grant contains every right it needs. What a rule
+/// implies (`exec` implies `library`, `library` implies `read`, `create` implies `write`) is added at compile time,
+/// so the kernel only tests bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Rights(pub u16);
+
+impl Rights {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// Start the file as a program, or as the interpreter of a script.
+    pub const EXEC: Self = Self(1 << 0);
+    /// Map the file into memory as executable code.
+    pub const LIBRARY: Self = Self(1 << 1);
+    /// Open the file or list the directory.
+    pub const READ: Self = Self(1 << 2);
+    /// Change the object or its metadata, rename or unlink it.
+    pub const WRITE: Self = Self(1 << 3);
+    /// Bring the name into being.
+    pub const CREATE: Self = Self(1 << 4);
+    /// Connect or send to the unix socket with this name.
+    pub const UNIX_CONNECT: Self = Self(1 << 5);
+    /// Bind a unix socket to this name.
+    pub const UNIX_BIND: Self = Self(1 << 6);
+
+    /// Every right with its name, lowest bit first.
+    pub const NAMES: &'static [(Self, &'static str)] = &[
+        (Self::EXEC, "exec"),
+        (Self::LIBRARY, "library"),
+        (Self::READ, "read"),
+        (Self::WRITE, "write"),
+        (Self::CREATE, "create"),
+        (Self::UNIX_CONNECT, "unix-connect"),
+        (Self::UNIX_BIND, "unix-bind"),
+    ];
+
+    /// Both sets together.
+    #[inline(always)]
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether every right of `needed` is in this set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn contains(self, needed: Self) -> bool {
+        self.0 & needed.0 == needed.0
+    }
+
+    /// The rights of `self` that `held` lacks.
+    #[inline(always)]
+    #[must_use]
+    pub const fn missing_from(self, held: Self) -> Self {
+        Self(self.0 & !held.0)
+    }
+
+    /// Whether the set is empty.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// This set with everything it implies. Applied once, by the policy compiler.
+    #[must_use]
+    pub const fn with_implied(self) -> Self {
+        let mut bits = self.0;
+        if bits & Self::EXEC.0 != 0 {
+            bits |= Self::LIBRARY.0;
+        }
+        if bits & Self::LIBRARY.0 != 0 {
+            bits |= Self::READ.0;
+        }
+        if bits & Self::CREATE.0 != 0 {
+            bits |= Self::WRITE.0;
+        }
+        Self(bits)
+    }
+
+    /// Names of the rights in the set, lowest bit first.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.iter().filter(move |(right, _)| self.contains(*right)).map(|(_, name)| *name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rights;
+
+    #[test]
+    fn implications() {
+        let all = [
+            (Rights::EXEC, Rights(0b00111)),
+            (Rights::LIBRARY, Rights(0b00110)),
+            (Rights::READ, Rights(0b00100)),
+            (Rights::WRITE, Rights(0b01000)),
+            (Rights::CREATE, Rights(0b11000)),
+            (Rights::UNIX_CONNECT, Rights::UNIX_CONNECT),
+        ];
+        for (given, expected) in all {
+            assert_eq!(given.with_implied(), expected, "{given:?}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Decisions, their reasons, and the one function that turns them into what the kernel returns.
+
+use crate::codes::codes;
+
+codes! {
+    /// A group of operations whose mode is set together.
+    pub enum Family : u8 {
+        /// Starting programs.
+        Exec = 0 => "exec",
+        /// Executable mappings: libraries, JIT memory.
+        Memory = 1 => "memory",
+        /// Files and directories.
+        File = 2 => "file",
+        /// Sockets of every kind.
+        Network = 3 => "network",
+        /// Privileged kernel doors: mount, ptrace, bpf and the like.
+        Privilege = 4 => "privilege",
+    }
+}
+
+/// How many families there are room for in the ABI.
+pub const FAMILY_SLOTS: usize = 8;
+
+codes! {
+    /// What happens to an operation that no rule allows.
+    ///
+    /// Zero is `Enforce`, so memory that nobody filled in denies.
+    pub enum Mode : u8 {
+        /// Refuse it.
+        Enforce = 0 => "enforce",
+        /// Let it pass and report it.
+        Audit = 1 => "audit",
+    }
+}
+
+codes! {
+    /// Whether the policy allows the operation.
+    pub enum Verdict : u8 {
+        /// No.
+        Deny = 0 => "deny",
+        /// Yes.
+        Allow = 1 => "allow",
+    }
+}
+
+codes! {
+    /// Why a decision fell as it did.
+    pub enum Reason : u8 {
+        /// A rule grants every right that was needed.
+        Rule = 0 => "rule",
+        /// No rule grants what was needed.
+        NoRule = 1 => "no-rule",
+        /// The object has no name any more, or never had one (deleted file, memfd).
+        Unlinked = 2 => "unlinked",
+        /// The object lies on a mount that is not part of the task's mount namespace.
+        Unreachable = 3 => "unreachable",
+        /// The name is longer than 4096 bytes.
+        PathTooLong = 4 => "path-too-long",
+        /// Executable memory that no file backs.
+        AnonymousExec = 5 => "anonymous-exec",
+        /// The socket's family, type or protocol is not listed.
+        SocketFamily = 6 => "socket-family",
+        /// The privilege is not listed.
+        Privilege = 7 => "privilege",
+        /// The task carries a label, but no policy is installed for it.
+        NoPolicy = 8 => "no-policy",
+        /// The program could not find out what was asked.
+        Internal = 9 => "internal",
+        /// The policy names a switch that allows this class of objects.
+        Switch = 10 => "switch",
+    }
+}
+
+codes! {
+    /// What went wrong inside a BPF program. Always a denial in enforce mode.
+    pub enum Fault : u8 {
+        /// Not a fault.
+        None = 0 => "none",
+        /// Task storage could not be had.
+        TaskStorage = 1 => "task-storage",
+        /// Scratch memory could not be had.
+        Scratch = 2 => "scratch",
+        /// Kernel memory could not be read.
+        KernelRead = 3 => "kernel-read",
+        /// A table of the policy ended early.
+        Table = 4 => "table",
+        /// The dentry walk did not reach a root.
+        Walk = 5 => "walk",
+        /// A binding could not be stored.
+        Binding = 6 => "binding",
+        /// A BPF helper failed.
+        Helper = 7 => "helper",
+    }
+}
+
+/// The answer of [`decide`](crate::decide::decide).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a decision that nobody acts on protects nobody"]
+pub struct Decision {
+    /// Allow or deny.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// The rule that allowed it, as an index into the policy's rule list; [`Decision::NO_RULE`] otherwise.
+    pub rule: u32,
+}
+
+impl Decision {
+    /// Stands where no rule took part.
+    pub const NO_RULE: u32 = u32::MAX;
+
+    /// Allowed by the rule with this index.
+    #[inline(always)]
+    pub const fn allow(rule: u32) -> Self {
+        Self { verdict: Verdict::Allow, reason: Reason::Rule, rule }
+    }
+
+    /// Allowed by a switch of the policy rather than by a rule.
+    #[inline(always)]
+    pub const fn allow_by_switch() -> Self {
+        Self { verdict: Verdict::Allow, reason: Reason::Switch, rule: Self::NO_RULE }
+    }
+
+    /// Refused.
+    #[inline(always)]
+    pub const fn deny(reason: Reason) -> Self {
+        Self { verdict: Verdict::Deny, reason, rule: Self::NO_RULE }
+    }
+}
+
+/// What a hook does with a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the outcome is what the kernel is told"]
+pub struct Outcome {
+    /// Whether the kernel is told to refuse.
+    pub refuse: bool,
+    /// Whether an event is due.
+    pub report: bool,
+}
+
+/// Turns a decision or a fault into what the hook does. The only place where a mode matters.
+///
+/// A fault denies in enforce mode: an attacker who can exhaust memory or confuse a walk must not gain by it. In audit
+/// mode it passes, because audit promises not to break the workload, and is reported.
+#[inline(always)]
+pub const fn outcome(mode: Mode, decision: Result<Decision, Fault>) -> Outcome {
+    let denied = match decision {
+        Ok(decision) => matches!(decision.verdict, Verdict::Deny),
+        Err(_) => true,
+    };
+    Outcome { refuse: denied && matches!(mode, Mode::Enforce), report: denied }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_allow_passes_in_enforce_mode() {
+        let allow = Ok(Decision::allow(1));
+        let deny = Ok(Decision::deny(Reason::NoRule));
+        let table = [
+            (Mode::Enforce, allow, false, false),
+            (Mode::Enforce, deny, true, true),
+            (Mode::Enforce, Err(Fault::Walk), true, true),
+            (Mode::Audit, allow, false, false),
+            (Mode::Audit, deny, false, true),
+            (Mode::Audit, Err(Fault::Walk), false, true),
+        ];
+        for (mode, decision, refuse, report) in table {
+            assert_eq!(outcome(mode, decision), Outcome { refuse, report }, "{mode} {decision:?}");
+        }
+    }
+
+    #[test]
+    fn codes_round_trip() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(*reason));
+            assert_eq!(Reason::from_name(reason.name()), Some(*reason));
+        }
+        assert_eq!(Mode::from_code(9), None);
+    }
+}

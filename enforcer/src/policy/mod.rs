@@ -1,0 +1,3 @@
+//! Policies: bytes in, values out.
+
+pub mod image;
