@@ -1,6 +1,7 @@
 //! Kernel-level allowlist enforcement.
 
 pub mod bundle;
+pub mod cgroups;
 pub mod kernel;
 pub mod policy;
 pub mod sys;

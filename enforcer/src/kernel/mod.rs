@@ -1,6 +1,7 @@
 //! The kernel's side of user space: the only modules that use aya.
 
 pub mod attach;
+pub mod bind;
 pub mod btf;
 pub mod install;
 pub mod load;
