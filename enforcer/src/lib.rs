@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod cgroups;
+pub mod events;
 pub mod kernel;
 pub mod policy;
 pub mod sys;
