@@ -1,4 +1,5 @@
-//! The event record: a fixed header, then the exe path, then the object name, as the header's lengths say.
+//! The event record: a fixed header, then the exe path, then the object name, as the header's lengths say. The ring's
+//! sample may be longer than that; what follows means nothing.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

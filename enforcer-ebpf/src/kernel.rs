@@ -205,6 +205,17 @@ pub unsafe fn load_unaligned(from: *const u8) -> u64 {
     word
 }
 
+/// The same value, of which the compiler knows nothing: what is compared afterwards is what is used, in one register,
+/// as the verifier needs it to follow a bound.
+#[inline(always)]
+pub fn opaque(value: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: moves a register to itself. (An empty block would leave two line records at one instruction, which the
+    // kernel refuses.)
+    unsafe { core::arch::asm!("{value} = {value}", value = inout(reg) value, options(pure, nomem, nostack)) };
+    value
+}
+
 /// A task's entry in a task storage map.
 #[inline(always)]
 pub fn task_storage<T>(map: &TaskStorage<T>, task: Typed, create: bool) -> Option<&'static mut T> {

@@ -111,9 +111,9 @@ pub fn path_mknod(ctx: LsmContext) -> i32 {
     let point = file_point(Hook::PathMknod);
     let kind = mode & S_IFMT as u32;
     if kind == S_IFCHR || kind == S_IFBLK {
-        let refused = privilege(Hook::PathMknod, Privilege::MakeDevice);
-        if refused != PASS {
-            return refused;
+        let verdict = privilege(Hook::PathMknod, Privilege::MakeDevice);
+        if verdict != PASS {
+            return verdict;
         }
     }
     let needed = if kind == S_IFSOCK { Rights::UNIX_BIND } else { Rights::CREATE };
@@ -160,9 +160,9 @@ pub fn path_rename(ctx: LsmContext) -> i32 {
     let point = file_point(Hook::PathRename);
     let from = if exchange { Rights::WRITE.union(Rights::CREATE) } else { Rights::WRITE };
     point.judge(|subject| {
-        let refused = entry(point, subject, old_dir, old, true, from);
-        if refused != PASS {
-            return refused;
+        let verdict = entry(point, subject, old_dir, old, true, from);
+        if verdict != PASS {
+            return verdict;
         }
         entry(point, subject, new_dir, new, true, Rights::WRITE.union(Rights::CREATE))
     })
@@ -175,9 +175,9 @@ pub fn path_link(ctx: LsmContext) -> i32 {
     let (old, new_dir, new) = (pointer(&ctx, 0), pointer(&ctx, 1), pointer(&ctx, 2));
     let point = file_point(Hook::PathLink);
     point.judge(|subject| {
-        let refused = entry(point, subject, new_dir, old, false, Rights::READ.union(Rights::WRITE));
-        if refused != PASS {
-            return refused;
+        let verdict = entry(point, subject, new_dir, old, false, Rights::READ.union(Rights::WRITE));
+        if verdict != PASS {
+            return verdict;
         }
         entry(point, subject, new_dir, new, true, Rights::CREATE)
     })
