@@ -156,7 +156,12 @@ const fn unnamed(why: Reason, needed: Rights, head: &Head) -> Decision {
 /// # Errors
 /// A table ends early, or the name cannot be read.
 #[inline(always)]
-pub fn granted<T: Text, L: Tables>(name: &T, needed: Rights, head: &Head, tables: &L) -> Result<Grant, Fault> {
+pub fn granted<T: Text, L: Tables>(
+    name: &T,
+    needed: Rights,
+    head: &Head,
+    tables: &L,
+) -> Result<Grant, Fault> {
     let mut grant = Grant { rights: 0, min_trust: 0, on_low: 0, rule: Decision::NO_RULE };
     if head.content & content::EXACT != 0
         && let Some(exact) = exact_grant(name, head, tables)?
@@ -276,7 +281,8 @@ fn address_decision<L: Tables>(
     let Some(span) = tables.prefix(&key) else {
         return Decision::deny(Reason::NoRule);
     };
-    let mut pass = PortPass { tables, port, low: 0, high: span.count, first: span.first, found: None, complete: true };
+    let mut pass =
+        PortPass { tables, port, low: 0, high: span.count, first: span.first, found: None, complete: true };
     // Binary search: 2^17 ranges cannot exist for 2^16 ports.
     tables.repeat(17, &mut pass);
     if !pass.complete {
@@ -344,7 +350,8 @@ mod tests {
 
     impl Tables for Tiny {
         fn exact(&self, key: &ExactKey) -> Option<Grant> {
-            (key.table == 3 && key.len as usize == self.exact.len() && key.hash == hash_of(KEY, self.exact)).then_some(self.grant)
+            (key.table == 3 && key.len as usize == self.exact.len() && key.hash == hash_of(KEY, self.exact))
+                .then_some(self.grant)
         }
         fn cell(&self, index: u32) -> Option<u16> {
             CELLS.get(index as usize).copied()
@@ -436,9 +443,8 @@ mod tests {
     #[test]
     fn switches_open_only_their_own_door() {
         const NAME: Bytes<'_> = Bytes(b"memfd:x");
-        let ask = |switches, request: Ask<'_>| {
-            decide(&request, &Head { switches, ..head() }, &tiny()).verdict
-        };
+        let ask =
+            |switches, request: Ask<'_>| decide(&request, &Head { switches, ..head() }, &tiny()).verdict;
         let read = Request::Unnamed { name: &NAME, why: Reason::Unlinked, needed: Rights::READ };
         let exec = Request::Unnamed { name: &NAME, why: Reason::Unlinked, needed: Rights::EXEC };
         let foreign = Request::Unnamed { name: &NAME, why: Reason::Unreachable, needed: Rights::READ };
@@ -454,9 +460,7 @@ mod tests {
     #[test]
     fn socket_families_above_the_mask_are_refused() {
         let all = Head { socket_families: u64::MAX, ..head() };
-        let ask = |family, raw| {
-            decide(&Ask::Socket { family, raw }, &all, &tiny()).verdict
-        };
+        let ask = |family, raw| decide(&Ask::Socket { family, raw }, &all, &tiny()).verdict;
         assert_eq!(ask(2, false), Verdict::Allow);
         assert_eq!(ask(2, true), Verdict::Deny);
         assert_eq!(ask(64, false), Verdict::Deny);

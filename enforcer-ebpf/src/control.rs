@@ -5,7 +5,7 @@
 use enforcer_common::{
     abi::Counter,
     decide::{self, Request, Text},
-    event::{EVENT_MAX, EventHeader, MAGIC, ObjectKind, flag},
+    event::{EVENT_MAX, EventHeader, HEADER_LEN, MAGIC, ObjectKind, flag},
     field::Field,
     hook::{Hook, Privilege},
     rights::Rights,
@@ -130,7 +130,16 @@ struct Report {
 impl Report {
     #[inline(always)]
     const fn new(point: Point, decision: Decision) -> Self {
-        Self { point, decision, kind: ObjectKind::Unnamed, needed: 0, detail: 0, port: 0, address: [0; 2], name: None }
+        Self {
+            point,
+            decision,
+            kind: ObjectKind::Unnamed,
+            needed: 0,
+            detail: 0,
+            port: 0,
+            address: [0; 2],
+            name: None,
+        }
     }
 
     #[inline(always)]
@@ -178,7 +187,8 @@ const fn words(address: [u8; 16]) -> [u64; 2] {
 #[inline(always)]
 fn conclude(subject: &Subject, report: &Report) -> i32 {
     // A mode this program does not know is no permission.
-    let mode = Mode::from_code(subject.head.modes[report.point.family.code() as usize]).unwrap_or(Mode::Enforce);
+    let mode =
+        Mode::from_code(subject.head.modes[report.point.family.code() as usize]).unwrap_or(Mode::Enforce);
     let outcome = outcome(mode, report.decision);
     if outcome.report {
         count(if outcome.refuse { Counter::Denied } else { Counter::Audited });
@@ -251,7 +261,7 @@ fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result
         task.embedded(Field::TaskComm).copy_to((&raw mut (*header).comm).cast(), 16)?;
         parent.embedded(Field::TaskComm).copy_to((&raw mut (*header).parent_comm).cast(), 16)?;
     }
-    let size = size_of::<EventHeader>() as u32 + exe_len + name_len;
+    let size = HEADER_LEN + exe_len + name_len;
     if size > EVENT_MAX {
         return Err(Fault::Scratch);
     }

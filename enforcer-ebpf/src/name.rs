@@ -12,7 +12,7 @@ use core::ops::ControlFlow;
 use enforcer_common::{
     abi::{NAME_MAX, PATH_MAX},
     decide::{Step, Text},
-    event::{EXE_MAX, EventHeader},
+    event::{EXE_MAX, EventHeader, HEADER_LEN},
     field::Field,
     verdict::{Fault, Reason},
 };
@@ -27,7 +27,7 @@ use crate::{
 const SLACK: usize = NAME_MAX as usize + 1;
 /// Lowest place of the event header. The exe path is written downwards below the object's name, and the header below
 /// that, so that the record is contiguous without copying.
-const HEADER_ROOM: usize = size_of::<EventHeader>();
+const HEADER_ROOM: usize = HEADER_LEN as usize;
 /// Where texts that are copied forwards start, and the lowest place of a path's first byte.
 const TEXT_START: usize = HEADER_ROOM + EXE_MAX as usize + SLACK;
 /// One past the last byte of a path. Paths are assembled backwards from here.

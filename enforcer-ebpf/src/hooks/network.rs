@@ -47,7 +47,7 @@ pub fn socket_create(ctx: LsmContext) -> i32 {
         let inet = family == i32::from(AF_INET) || family == i32::from(AF_INET6);
         // Netlink sockets are raw by custom, and harmless for it.
         let raw = kind == SOCK_PACKET || (inet && kind == SOCK_RAW);
-        point.decide(subject, &Request::Socket { family: family as u32, raw })
+        point.decide(subject, &Request::Socket { family: family.cast_unsigned(), raw })
     })
 }
 
@@ -92,7 +92,11 @@ impl Socket {
         if sk.is_null() {
             return None;
         }
-        Some(Self { sk, family: sk.get(Field::SockFamily), protocol: u32::from(sk.get::<u16>(Field::SockProtocol)) })
+        Some(Self {
+            sk,
+            family: sk.get(Field::SockFamily),
+            protocol: u32::from(sk.get::<u16>(Field::SockProtocol)),
+        })
     }
 
     #[inline(always)]
@@ -189,7 +193,7 @@ fn judge_abstract(point: Point, subject: &Subject, name: Raw, len: i32, needed: 
         Ok(scratch) => scratch,
         Err(fault) => return point.fault(subject, needed, fault),
     };
-    match name::of_abstract(Raw(name.0 + 1), len as u32 - 1, scratch) {
+    match name::of_abstract(Raw(name.0 + 1), len.cast_unsigned() - 1, scratch) {
         Ok(span) => point.decide(subject, &Request::Object { name: &span.name(scratch), needed }),
         Err(fault) => point.fault(subject, needed, fault),
     }
