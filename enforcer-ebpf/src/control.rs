@@ -5,7 +5,7 @@
 use enforcer_common::{
     abi::Counter,
     decide::{self, Request, Text},
-    event::{EVENT_MAX, EventHeader, HEADER_LEN, MAGIC, ObjectKind, flag},
+    event::{EVENT_MAX, HEADER_LEN, MAGIC, ObjectKind, flag},
     field::Field,
     hook::{Hook, Privilege},
     rights::Rights,
