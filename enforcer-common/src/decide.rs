@@ -111,7 +111,11 @@ pub enum Request<'a, T> {
 /// # Errors
 /// [`Fault`] when the tables contradict themselves or a name cannot be read. The caller denies in enforce mode.
 #[inline(always)]
-pub fn decide<T: Text, L: Tables>(request: &Request<'_, T>, head: &Head, tables: &L) -> Result<Decision, Fault> {
+pub fn decide<T: Text, L: Tables>(
+    request: &Request<'_, T>,
+    head: &Head,
+    tables: &L,
+) -> Result<Decision, Fault> {
     match *request {
         Request::Object { name, needed } => {
             if name.len() > PATH_MAX {
@@ -134,7 +138,11 @@ pub fn decide<T: Text, L: Tables>(request: &Request<'_, T>, head: &Head, tables:
         Request::Socket { family, raw } => {
             let listed = family < 64 && (head.socket_families >> (family & 63)) & 1 != 0;
             let type_ok = !raw || head.switches & switch::RAW_SOCKETS != 0;
-            Ok(if listed && type_ok { Decision::allow_by_switch() } else { Decision::deny(Reason::SocketFamily) })
+            Ok(if listed && type_ok {
+                Decision::allow_by_switch()
+            } else {
+                Decision::deny(Reason::SocketFamily)
+            })
         }
         Request::Privilege(privilege) => Ok(if head.privileges & privilege.bit() != 0 {
             Decision::allow_by_switch()
@@ -161,7 +169,12 @@ const fn unnamed(why: Reason, needed: Rights, head: &Head) -> Decision {
 /// # Errors
 /// See [`decide`].
 #[inline(always)]
-pub fn granted<T: Text, L: Tables>(name: &T, needed: Rights, head: &Head, tables: &L) -> Result<Grant, Fault> {
+pub fn granted<T: Text, L: Tables>(
+    name: &T,
+    needed: Rights,
+    head: &Head,
+    tables: &L,
+) -> Result<Grant, Fault> {
     let mut grant = Grant { rights: 0, min_trust: 0, on_low: 0, rule: Decision::NO_RULE };
     if head.content & content::EXACT != 0
         && let Some(exact) = exact_grant(name, head, tables)?
@@ -281,7 +294,8 @@ fn address_decision<L: Tables>(
     let Some(span) = tables.prefix(&key) else {
         return Ok(Decision::deny(Reason::NoRule));
     };
-    let mut pass = PortPass { tables, port, low: 0, high: span.count, first: span.first, found: None, complete: true };
+    let mut pass =
+        PortPass { tables, port, low: 0, high: span.count, first: span.first, found: None, complete: true };
     // Binary search: 2^17 ranges cannot exist for 2^16 ports.
     tables.repeat(17, &mut pass);
     if !pass.complete {
@@ -349,7 +363,8 @@ mod tests {
 
     impl Tables for Tiny {
         fn exact(&self, key: &ExactKey) -> Option<Grant> {
-            (key.table == 3 && key.len as usize == self.exact.len() && key.hash == hash_of(KEY, self.exact)).then_some(self.grant)
+            (key.table == 3 && key.len as usize == self.exact.len() && key.hash == hash_of(KEY, self.exact))
+                .then_some(self.grant)
         }
         fn cell(&self, index: u32) -> Option<u16> {
             CELLS.get(index as usize).copied()
@@ -459,9 +474,7 @@ mod tests {
     #[test]
     fn socket_families_above_the_mask_are_refused() {
         let all = Head { socket_families: u64::MAX, ..head() };
-        let ask = |family, raw| {
-            decide(&Ask::Socket { family, raw }, &all, &tiny()).unwrap().verdict
-        };
+        let ask = |family, raw| decide(&Ask::Socket { family, raw }, &all, &tiny()).unwrap().verdict;
         assert_eq!(ask(2, false), Verdict::Allow);
         assert_eq!(ask(2, true), Verdict::Deny);
         assert_eq!(ask(64, false), Verdict::Deny);

@@ -77,7 +77,9 @@ impl Point {
         };
         match name::of_place(place, pending, scratch) {
             Ok(Named::Path(name)) => self.decide(subject, &Request::Object { name: &name, needed }),
-            Ok(Named::Nothing(name, why)) => self.decide(subject, &Request::Unnamed { name: &name, why, needed }),
+            Ok(Named::Nothing(name, why)) => {
+                self.decide(subject, &Request::Unnamed { name: &name, why, needed })
+            }
             Err(fault) => self.fault(subject, needed, fault),
         }
     }
@@ -85,11 +87,7 @@ impl Point {
     /// Concludes a request whose object could not be told.
     #[inline(always)]
     pub fn fault(self, subject: &Subject, needed: Rights, fault: Fault) -> i32 {
-        let report = Report {
-            kind: ObjectKind::Unnamed,
-            needed: needed.0,
-            ..Report::new(self, Err(fault))
-        };
+        let report = Report { kind: ObjectKind::Unnamed, needed: needed.0, ..Report::new(self, Err(fault)) };
         conclude(subject, &report)
     }
 
@@ -115,7 +113,16 @@ struct Report {
 impl Report {
     #[inline(always)]
     const fn new(point: Point, decision: Result<Decision, Fault>) -> Self {
-        Self { point, decision, kind: ObjectKind::Unnamed, needed: 0, detail: 0, port: 0, address: [0; 16], name: None }
+        Self {
+            point,
+            decision,
+            kind: ObjectKind::Unnamed,
+            needed: 0,
+            detail: 0,
+            port: 0,
+            address: [0; 16],
+            name: None,
+        }
     }
 
     #[inline(always)]
@@ -157,7 +164,8 @@ impl Report {
 #[inline(always)]
 fn conclude(subject: &Subject, report: &Report) -> i32 {
     // A mode this program does not know is no permission.
-    let mode = Mode::from_code(subject.head.modes[report.point.family.code() as usize]).unwrap_or(Mode::Enforce);
+    let mode =
+        Mode::from_code(subject.head.modes[report.point.family.code() as usize]).unwrap_or(Mode::Enforce);
     let outcome = outcome(mode, report.decision);
     if outcome.report {
         count(if outcome.refuse { Counter::Denied } else { Counter::Audited });

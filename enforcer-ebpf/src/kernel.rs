@@ -122,7 +122,11 @@ impl Raw {
         let mut value = T::default();
         // SAFETY: `value` is valid for writes of its size; the helper survives any source address.
         let result = unsafe {
-            helpers::bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, self.0 as *const c_void)
+            helpers::bpf_probe_read_kernel(
+                (&raw mut value).cast(),
+                size_of::<T>() as u32,
+                self.0 as *const c_void,
+            )
         };
         if result == 0 { Ok(value) } else { Err(Fault::KernelRead) }
     }

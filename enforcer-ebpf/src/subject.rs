@@ -186,7 +186,9 @@ pub fn launcher_at(maps: &Maps, place: Place, scratch: &mut Scratch) -> Result<b
         return Ok(false);
     };
     match name::of_place(place, false, scratch)? {
-        Named::Path(name) => Ok(decide::granted(&name, Rights::EXEC, head, maps)?.rights().contains(Rights::EXEC)),
+        Named::Path(name) => {
+            Ok(decide::granted(&name, Rights::EXEC, head, maps)?.rights().contains(Rights::EXEC))
+        }
         Named::Nothing(..) => Ok(false),
     }
 }

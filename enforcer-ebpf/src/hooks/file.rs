@@ -155,7 +155,8 @@ pub fn path_rmdir(ctx: LsmContext) -> i32 {
 /// Judges both ends of a rename; an exchange gives both names an object. (Oldest kernel: 5.7; `flags` since 5.19.)
 #[lsm(hook = "path_rename")]
 pub fn path_rename(ctx: LsmContext) -> i32 {
-    let (old_dir, old, new_dir, new) = (pointer(&ctx, 0), pointer(&ctx, 1), pointer(&ctx, 2), pointer(&ctx, 3));
+    let (old_dir, old, new_dir, new) =
+        (pointer(&ctx, 0), pointer(&ctx, 1), pointer(&ctx, 2), pointer(&ctx, 3));
     let exchange = ctx.arg::<u32>(4) & RENAME_EXCHANGE != 0;
     let point = file_point(Hook::PathRename);
     let from = if exchange { Rights::WRITE.union(Rights::CREATE) } else { Rights::WRITE };

@@ -92,7 +92,11 @@ impl Socket {
         if sk.is_null() {
             return None;
         }
-        Some(Self { sk, family: sk.get(Field::SockFamily), protocol: u32::from(sk.get::<u16>(Field::SockProtocol)) })
+        Some(Self {
+            sk,
+            family: sk.get(Field::SockFamily),
+            protocol: u32::from(sk.get::<u16>(Field::SockProtocol)),
+        })
     }
 
     #[inline(always)]
@@ -181,7 +185,9 @@ pub fn socket_bind(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn judge_abstract(point: Point, subject: &Subject, name: Raw, len: i32, needed: Rights) -> i32 {
     let text = match name.load::<u8>() {
-        Ok(0) => name::scratch().and_then(|scratch| name::of_abstract(Raw(name.0 + 1), len as u32 - 1, scratch)),
+        Ok(0) => {
+            name::scratch().and_then(|scratch| name::of_abstract(Raw(name.0 + 1), len as u32 - 1, scratch))
+        }
         Ok(_) => return PASS,
         Err(fault) => Err(fault),
     };
