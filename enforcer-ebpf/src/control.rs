@@ -32,6 +32,15 @@ pub fn refused() -> i32 {
     errno as i32
 }
 
+/// Refuses where there is no policy to report under: the event counts as lost.
+#[inline(always)]
+pub fn refused_blindly() -> i32 {
+    count(Counter::Faults);
+    count(Counter::Denied);
+    count(Counter::EventsLost);
+    refused()
+}
+
 /// The hook has no objection.
 pub const PASS: i32 = 0;
 
@@ -66,9 +75,7 @@ impl Point {
     /// A task inside a workload whose policy cannot be told: nothing says that it may, so it may not.
     #[inline(always)]
     pub fn stranded(self, _: Fault) -> i32 {
-        count(Counter::Faults);
-        count(Counter::Denied);
-        refused()
+        refused_blindly()
     }
 
     /// Decides and concludes.

@@ -18,7 +18,7 @@ use enforcer_common::{
 
 use super::{pointer, traced};
 use crate::{
-    control::{PASS, refused},
+    control::{PASS, refused_blindly},
     kernel::{Raw, Typed},
     maps::{ATTACHES, BINDINGS},
     name,
@@ -31,11 +31,7 @@ use crate::{
 pub fn task_alloc(ctx: LsmContext) -> i32 {
     match subject::inherit(pointer(&ctx, 0)) {
         Ok(()) => PASS,
-        Err(_) => {
-            count(Counter::Faults);
-            count(Counter::Denied);
-            refused()
-        }
+        Err(_) => refused_blindly(),
     }
 }
 

@@ -25,6 +25,8 @@ const FMODE_WRITE: u32 = 0x2;
 /// Set on files that the kernel opens for itself: the backing file below an overlayfs file, whose path is that of
 /// another tree (measured on 6.1, 6.12, 6.18 and 7.3). The overlay file was judged just before.
 const FMODE_NOACCOUNT: u32 = 0x2000_0000;
+const O_TRUNC: u32 = 0o1_000;
+/// `__O_TMPFILE`, without the `O_DIRECTORY` that comes with it.
 const O_TMPFILE: u32 = 0o20_000_000;
 const S_IFMT: u16 = 0o170_000;
 const S_IFIFO: u16 = 0o010_000;
@@ -64,8 +66,13 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         if mode & FMODE_NOACCOUNT != 0 || is_anonymous_pipe(file) {
             return PASS;
         }
-        let temporary = file.get::<u32>(Field::FileFlags) & O_TMPFILE != 0;
+        let flags = file.get::<u32>(Field::FileFlags);
+        let temporary = flags & O_TMPFILE != 0;
         let mut needed = needed_by_mode(mode);
+        // `O_RDONLY | O_TRUNC` empties the file, and from 6.2 on passes no `path_truncate`.
+        if flags & O_TRUNC != 0 {
+            needed = needed.union(Rights::WRITE);
+        }
         if temporary {
             needed = needed.union(Rights::CREATE);
         }
