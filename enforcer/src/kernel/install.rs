@@ -15,7 +15,6 @@ use enforcer_common::{
     hash::Key,
     maps as names,
     rights::Rights,
-    verdict::FAMILY_SLOTS,
 };
 
 use super::{
@@ -542,17 +541,10 @@ impl Counter {
 /// Launchers as `exec` rules.
 fn launchers_image(launchers: &[String]) -> PolicyImage {
     let grant = |rule: usize| Grant { rights: Rights::EXEC.0, min_trust: 0, on_low: 0, rule: count(rule) };
-    PolicyImage {
-        name: LAUNCHERS.to_owned(),
-        modes: [0; FAMILY_SLOTS],
-        switches: 0,
-        privileges: 0,
-        socket_families: 0,
-        exact: launchers.iter().enumerate().map(|(rule, path)| (path.as_bytes().to_vec(), grant(rule))).collect(),
-        automaton: None,
-        prefixes: BTreeMap::new(),
-        rules: Vec::new(),
-    }
+    let mut image = PolicyImage::empty(LAUNCHERS.to_owned());
+    image.exact =
+        launchers.iter().enumerate().map(|(rule, path)| (path.as_bytes().to_vec(), grant(rule))).collect();
+    image
 }
 
 /// Allocation of tables, and with it the proof that everything fits: old and new are there together until the swap.

@@ -1,18 +1,17 @@
-//! Gives a position-independent [`PolicyImage`] its place in the maps.
+//! Where in the maps a [`PolicyImage`] goes, and what it becomes there.
 //!
-//! Pure: an image, a [`Placement`] and the hash key in, map entries out.
+//! Pure. [`crate::policy::place`] knows the entries; this adds what only the kernel's maps have: chunks of the arena,
+//! and tables that several policies share.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
-
 use enforcer_common::{
-    abi::{ARENA_CHUNK_CELLS, ArenaChunk, ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey, content},
-    hash::{Key, hash_of},
+    abi::{ARENA_CHUNK_CELLS, ArenaChunk, ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey},
+    hash::Key,
 };
 use sha2::{Digest as _, Sha256};
 use zerocopy::IntoBytes as _;
 
-use crate::policy::image::PolicyImage;
+use crate::policy::{image::PolicyImage, place};
 
 /// A run of elements in a map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -68,76 +67,47 @@ pub struct Contents {
     pub ports: Vec<PortRange>,
 }
 
+impl Placement {
+    fn of_entries(self, image: &PolicyImage, incarnation: u32) -> place::Placement {
+        let transitions = self.arena.saturating_mul(ARENA_CHUNK_CELLS);
+        place::Placement {
+            incarnation,
+            table: self.table,
+            transitions,
+            accepts: transitions.saturating_add(image.needs().transitions),
+            ports: self.ports,
+        }
+    }
+}
+
 /// The room that an image takes.
 #[must_use]
 pub fn needs(image: &PolicyImage) -> Needs {
-    let (ports, _) = port_lists(image);
+    let needs = image.needs();
     Needs {
-        exact: count(image.exact.len()),
-        arena: count(cells(image).div_ceil(CHUNK)),
-        prefixes: count(image.prefixes.len()),
-        ports: count(ports.len()),
+        exact: needs.exact,
+        arena: needs.cells().div_ceil(ARENA_CHUNK_CELLS),
+        prefixes: needs.prefixes,
+        ports: needs.ports,
     }
 }
 
 /// The map entries of an image.
 #[must_use]
 pub fn contents(image: &PolicyImage, at: Placement, key: Key) -> Contents {
-    let exact = image
-        .exact
-        .iter()
-        .map(|(name, grant)| {
-            (ExactKey { table: at.table, len: count(name.len()), hash: hash_of(key, name) }, *grant)
-        })
-        .collect();
-    let (ports, starts) = port_lists(image);
-    let prefixes = image
-        .prefixes
-        .iter()
-        .map(|((address, bits), ranges)| {
-            let prefix = PrefixKey {
-                prefix_len: PrefixKey::TABLE_BITS + u32::from(*bits),
-                table: at.table,
-                address: *address,
-            };
-            let first = at.ports + starts.get(ranges.as_slice().as_bytes()).copied().unwrap_or(0);
-            (prefix, PortSpan { first, count: count(ranges.len()) })
-        })
-        .collect();
-    Contents { exact, arena: chunks(image), prefixes, ports }
+    let at = at.of_entries(image, 0);
+    Contents {
+        exact: place::exact(image, &at, key).collect(),
+        arena: chunks(place::transitions(image).chain(place::accepts(image)).collect()),
+        prefixes: place::prefixes(image, &at).collect(),
+        ports: place::ports(image),
+    }
 }
 
 /// The head of an image.
 #[must_use]
 pub fn head(image: &PolicyImage, at: Placement, incarnation: u32) -> Head {
-    let mut held = 0;
-    if !image.exact.is_empty() {
-        held |= content::EXACT;
-    }
-    if !image.prefixes.is_empty() {
-        held |= content::PREFIXES;
-    }
-    let head = Head {
-        incarnation,
-        table: at.table,
-        modes: image.modes,
-        switches: image.switches,
-        privileges: image.privileges,
-        socket_families: image.socket_families,
-        content: held,
-        ..Head::EMPTY
-    };
-    let Some(automaton) = &image.automaton else { return head };
-    let transitions = at.arena * ARENA_CHUNK_CELLS;
-    Head {
-        transitions,
-        accepts: transitions + count(automaton.transitions.len()),
-        states: count(automaton.transitions.len()) / automaton.classes.max(1),
-        classes: automaton.classes,
-        start: automaton.start,
-        class_of: automaton.class_of,
-        ..head
-    }
+    place::head(image, &at.of_entries(image, incarnation))
 }
 
 /// Tells images apart by what they put into the tables. Name, modes and switches live in the head and do not count.
@@ -176,15 +146,8 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-const CHUNK: usize = ARENA_CHUNK_CELLS as usize;
-
-fn cells(image: &PolicyImage) -> usize {
-    image.automaton.as_ref().map_or(0, |automaton| automaton.transitions.len() + automaton.accepts.len())
-}
-
-fn chunks(image: &PolicyImage) -> Vec<ArenaChunk> {
-    let Some(automaton) = &image.automaton else { return Vec::new() };
-    let cells: Vec<u16> = automaton.transitions.iter().chain(&automaton.accepts).copied().collect();
+fn chunks(cells: Vec<u16>) -> Vec<ArenaChunk> {
+    const CHUNK: usize = ARENA_CHUNK_CELLS as usize;
     cells
         .chunks(CHUNK)
         .map(|part| {
@@ -193,26 +156,6 @@ fn chunks(image: &PolicyImage) -> Vec<ArenaChunk> {
             chunk
         })
         .collect()
-}
-
-/// All port ranges one after the other, and where each distinct list starts. Most prefixes of a policy have the same
-/// list ("port 443"), which then is stored once.
-fn port_lists(image: &PolicyImage) -> (Vec<PortRange>, HashMap<&[u8], u32>) {
-    let mut all = Vec::new();
-    let mut starts = HashMap::new();
-    for ranges in image.prefixes.values() {
-        starts.entry(ranges.as_slice().as_bytes()).or_insert_with(|| {
-            let first = count(all.len());
-            all.extend_from_slice(ranges);
-            first
-        });
-    }
-    (all, starts)
-}
-
-/// Larger counts exceed every map, so the capacity proof refuses them.
-fn count(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

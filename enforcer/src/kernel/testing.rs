@@ -29,17 +29,9 @@ pub(crate) fn image_of(name: &str, exact: &[(&[u8], Rights)]) -> PolicyImage {
     let grants = (0..).zip(exact).map(|(rule, (name, rights))| {
         (name.to_vec(), Grant { rights: rights.0, min_trust: 0, on_low: 0, rule })
     });
-    PolicyImage {
-        name: name.to_owned(),
-        modes: [0; _],
-        switches: 0,
-        privileges: 0,
-        socket_families: 0,
-        exact: grants.collect(),
-        automaton: None,
-        prefixes: BTreeMap::new(),
-        rules: Vec::new(),
-    }
+    let mut image = PolicyImage::empty(name.to_owned());
+    image.exact = grants.collect();
+    image
 }
 
 /// What was done to the maps, for tests of the order.
