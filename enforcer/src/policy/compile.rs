@@ -200,7 +200,7 @@ allow = ["chroot"]
                 .iter()
                 .filter(|(needed, _)| {
                     let request = Request::Object { name: &Bytes(name.as_bytes()), needed: *needed };
-                    tables.decide(&request).unwrap().verdict == Verdict::Allow
+                    tables.decide(&request).verdict == Verdict::Allow
                 })
                 .map(|(_, name)| *name)
                 .collect::<Vec<_>>()
@@ -232,7 +232,7 @@ allow = ["chroot"]
     fn other_requests() {
         let tables = ImageTables::new(&compiled(POLICY));
         let ask = |request: Request<'_, Bytes<'_>>| {
-            let decision = tables.decide(&request).unwrap();
+            let decision = tables.decide(&request);
             (decision.verdict == Verdict::Allow, decision.reason)
         };
         let address = |address: &str, port, flow| {
@@ -251,8 +251,13 @@ allow = ["chroot"]
         assert_eq!(ask(Request::Privilege(Privilege::Chroot)), (true, Reason::Switch));
         assert_eq!(ask(Request::Privilege(Privilege::Mount)), (false, Reason::Privilege));
         assert_eq!(ask(Request::AnonymousExec), (false, Reason::AnonymousExec));
-        assert!(ask(Request::Unnamed { why: Reason::Unlinked, needed: Rights::READ }).0);
-        assert!(!ask(Request::Unnamed { why: Reason::Unlinked, needed: Rights::EXEC }).0);
+        assert!(
+            ask(Request::Unnamed { name: &Bytes(b"memfd:x"), why: Reason::Unlinked, needed: Rights::READ }).0
+        );
+        assert!(
+            !ask(Request::Unnamed { name: &Bytes(b"memfd:x"), why: Reason::Unlinked, needed: Rights::EXEC })
+                .0
+        );
     }
 
     #[test]

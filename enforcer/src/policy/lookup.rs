@@ -9,7 +9,7 @@ use enforcer_common::{
     abi::{ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey},
     decide::{Request, Step, Tables, Text, decide},
     hash::Key,
-    verdict::{Decision, Fault},
+    verdict::Decision,
 };
 
 use super::{
@@ -62,10 +62,7 @@ impl ImageTables {
     }
 
     /// Decides as the kernel does.
-    ///
-    /// # Errors
-    /// [`Fault`] when the tables contradict themselves, which a compiled image's do not.
-    pub fn decide<T: Text>(&self, request: &Request<'_, T>) -> Result<Decision, Fault> {
+    pub fn decide<T: Text>(&self, request: &Request<'_, T>) -> Decision {
         decide(request, &self.head, self)
     }
 }
