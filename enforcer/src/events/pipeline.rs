@@ -178,7 +178,7 @@ mod tests {
     }
 
     /// Waits for permission before the first record.
-    struct Slow(std::sync::mpsc::Receiver<()>, Memory);
+    struct Slow(Receiver<()>, Memory);
 
     impl Sink for Slow {
         fn put(&mut self, record: &Record) -> std::io::Result<()> {
