@@ -62,7 +62,7 @@ pub fn start(types: &KernelTypes, sizes: &Sizes, pins: &Pins) -> Result<Attached
         tracing::warn!("some pinned maps are gone: starting with fresh ones, policies have to be installed again");
         pins.remove_maps()?;
     }
-    let mut object = load::prepare(types, sizes, pins)?;
+    let mut object = load::prepare(types, sizes, Some(pins))?;
     let digest = load::object_digest();
     let ours = pins.link_set(digest, pins.control_id().ok_or(AttachError::NoControl)?);
     let adopted = ours.presence(&hooks) == Presence::Complete;

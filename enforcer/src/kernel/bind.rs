@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
 };
@@ -100,10 +101,14 @@ fn wanted<M: Maps>(
     let Some(selectors) = slot_head(SLOT_SELECTORS).filter(|head| head.incarnation != 0) else {
         return Ok(BTreeMap::new());
     };
-    let tables = Reading { maps, key };
+    let tables = Reading { maps, key, fault: RefCell::new(None) };
     let mut by_index: Vec<Option<Binding>> = Vec::with_capacity(cgroups.len());
     for cgroup in cgroups {
-        let grant = granted(&Bytes(&cgroup.path), Rights::EXEC, selectors, &tables).map_err(BindError::Selectors)?;
+        let grant = granted(&Bytes(&cgroup.path), Rights::EXEC, selectors, &tables);
+        if let Some(fault) = tables.fault.take() {
+            return Err(fault.into());
+        }
+        let grant = grant.map_err(BindError::Selectors)?;
         let own = if grant.rights().contains(Rights::EXEC) {
             let head = slot_head(grant.rule).filter(|head| head.incarnation != 0);
             let head = head.ok_or(BindError::Selectors(Fault::Table))?;
@@ -117,20 +122,27 @@ fn wanted<M: Maps>(
     Ok(cgroups.iter().zip(by_index).filter_map(|(cgroup, binding)| Some((cgroup.id, binding?))).collect())
 }
 
-/// The installed tables, as the decision core wants them. A look-up that fails reads as "not there"; the caller then
-/// finds a cgroup unselected, and a read that failed is reported by the next write.
+/// The installed tables, as the decision core wants them.
 struct Reading<'a, M> {
     maps: &'a M,
     key: Key,
+    /// The last look-up that failed. The core knows "not there" only.
+    fault: RefCell<Option<MapFault>>,
+}
+
+impl<M> Reading<'_, M> {
+    fn noted<T>(&self, result: Result<T, MapFault>) -> Option<T> {
+        result.map_err(|fault| *self.fault.borrow_mut() = Some(fault)).ok()
+    }
 }
 
 impl<M: Maps> Tables for Reading<'_, M> {
     fn exact(&self, key: &ExactKey) -> Option<Grant> {
-        self.maps.exact(key).ok().flatten()
+        self.noted(self.maps.exact(key)).flatten()
     }
 
     fn cell(&self, index: u32) -> Option<u16> {
-        let chunk = self.maps.arena(index / ARENA_CHUNK_CELLS, 1).ok()?;
+        let chunk = self.noted(self.maps.arena(index / ARENA_CHUNK_CELLS, 1))?;
         let within = usize::try_from(index % ARENA_CHUNK_CELLS).ok()?;
         chunk.first()?.cells.get(within).copied()
     }

@@ -146,11 +146,12 @@ pub fn available_hooks(types: &KernelTypes) -> Result<Vec<Hook>, LoadError> {
     if missing.is_empty() { Ok(available) } else { Err(LoadError::MissingHooks(missing)) }
 }
 
-/// Creates the object's maps, or opens those that are pinned. No program is loaded yet.
+/// Creates and pins the object's maps, or opens those that are pinned. Without `pins` the maps go when the object
+/// goes. No program is loaded yet.
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn prepare(types: &KernelTypes, sizes: &Sizes, pins: &Pins) -> Result<Object, LoadError> {
+pub fn prepare(types: &KernelTypes, sizes: &Sizes, pins: Option<&Pins>) -> Result<Object, LoadError> {
     let offsets: FieldOffsets = types.field_offsets()?;
     let host_mnt_ns = host_mount_namespace().map_err(LoadError::MountNamespace)?;
     let btf = Btf::from_sys_fs().map_err(LoadError::AyaBtf)?;
@@ -162,12 +163,15 @@ pub fn prepare(types: &KernelTypes, sizes: &Sizes, pins: &Pins) -> Result<Object
         .override_global(maps::FIELD_OFFSETS, offsets.as_slice(), true)
         .override_global(maps::HOST_MNT_NS, &host_mnt_ns, true);
     for name in maps::PINNED {
-        loader.map_pin_path(name, pins.map(name));
         if let Some(size) = sizes.of(name) {
             loader.map_max_entries(name, size);
         }
     }
-    loader.map_pin_path(LOGS, pins.map(LOGS));
+    if let Some(pins) = pins {
+        for name in maps::PINNED.iter().copied().chain([LOGS]) {
+            loader.map_pin_path(name, pins.map(name));
+        }
+    }
     let ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
     Ok(Object { ebpf, btf })
 }

@@ -9,6 +9,7 @@ pub mod maps;
 pub mod pin;
 pub mod place;
 pub mod pod;
+pub mod probe;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
