@@ -1,3 +1,4 @@
 //! Kernel-level allowlist enforcement.
 
+pub mod cli;
 pub mod policy;
