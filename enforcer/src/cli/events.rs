@@ -48,7 +48,6 @@ enum EventFormat {
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome> {
-    crate::sys::die_of_broken_pipes();
     let mut log = Log::open(&args.event_log)?;
     let number = args.number.unwrap_or(if args.follow { 10 } else { usize::MAX });
     let mut last: VecDeque<String> = VecDeque::new();

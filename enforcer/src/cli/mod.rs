@@ -3,7 +3,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where printing belongs")]
 
 mod apply;
+pub mod check;
 mod events;
+pub mod explain;
 mod generate;
 mod output;
 mod probe;
@@ -38,6 +40,10 @@ enum Command {
     Run(run::Args),
     /// Put a set of policies in force now, with or without a running daemon
     Apply(apply::Args),
+    /// Say everything that is wrong with policies, without installing anything
+    Check(check::CheckArgs),
+    /// Tell whether a policy allows a request, and by which rule
+    Explain(explain::ExplainArgs),
     /// Show what is in force beside what should be
     Status(status::Args),
     /// Show what was denied
@@ -74,8 +80,14 @@ enum Outcome {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     init_log();
+    // Only the daemon has to survive a reader that goes away.
+    if !matches!(cli.command, Command::Run(_)) {
+        crate::sys::die_of_broken_pipes();
+    }
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Check(args) => return finish(check::run(args)),
+        Command::Explain(args) => return finish(explain::run(args)),
         Command::Apply(args) => apply::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Events(args) => events::run(&args),
@@ -84,14 +96,17 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => generate::completions(&args, &mut Cli::command()),
         Command::Man => generate::man(Cli::command()),
     };
-    match result {
-        Ok(Outcome::Well) => ExitCode::SUCCESS,
-        Ok(Outcome::NotWell) => ExitCode::FAILURE,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
+    finish(result.map(|outcome| match outcome {
+        Outcome::Well => ExitCode::SUCCESS,
+        Outcome::NotWell => ExitCode::FAILURE,
+    }))
+}
+
+fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::FAILURE
+    })
 }
 
 /// Says why a command failed: mistakes in policies drawn, everything else in a line a cause.

@@ -62,6 +62,9 @@ pub(crate) struct Args {
     command: Vec<String>,
 }
 
+/// In a session of its own with the console as terminal, for job control.
+const INTERACTIVE: [&str; 4] = ["setsid", "-c", "sh", "-l"];
+
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     let interactive = args.command.is_empty();
     if interactive && !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
@@ -78,7 +81,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     let guest = Guest {
         kernel: &kernel,
         tier: if args.systemd { Tier::Systemd } else { Tier::Initramfs },
-        argv: if interactive { vec!["sh".into(), "-l".into()] } else { args.command },
+        argv: if interactive { INTERACTIVE.map(str::to_owned).to_vec() } else { args.command },
         env: environment(&args.env)?,
         programs: &programs,
         timeout: Duration::from_secs(args.timeout),
@@ -92,7 +95,12 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     if std::io::stderr().is_terminal() {
         ui::note(&format!("booting {}", kernel.release));
     }
-    let report = vm::run(&host, &guest, &mut Unchanged)?;
+    let report = vm::run(&host, &guest, &mut Unchanged);
+    if interactive {
+        // QEMU was killed and could not take its raw mode off the terminal.
+        let _ = std::process::Command::new("stty").arg("sane").status();
+    }
+    let report = report?;
     Ok(ExitCode::from(explain(&report)))
 }
 
