@@ -55,7 +55,7 @@ pub struct EventHeader {
     pub needed: u16,
     /// By `object`: address: [`crate::net::Flow`] bit; socket: family; privilege: [`crate::hook::Privilege`] code.
     pub detail: u32,
-    /// Address: port. Socket: type in the low half, protocol in the high half.
+    /// Address: port. Socket: 1 for a raw or packet socket, otherwise 0.
     pub port: u32,
     /// Reserved: zero.
     pub reserved: u32,

@@ -70,7 +70,7 @@ pub struct Config {
 /// # Errors
 /// Before enforcement is on, when it cannot be turned on; afterwards only when the event loop itself fails.
 pub fn run(config: &Config) -> Result<()> {
-    let _only = DaemonLock::acquire(&config.runtime).context("another `enforcer run` is active")?;
+    let _only = DaemonLock::acquire(&config.runtime)?;
     // Policies first: mistakes in them must not leave a host with half a start.
     let policies = verified(config)?;
     let lock = Lock::acquire(&config.runtime)?;
@@ -184,7 +184,7 @@ fn log_put(policies: &[VerifiedBundle], put: &Put) {
         tracing::warn!(policy = name, "REMOVED: tasks that were under this policy are the host's now, and unrestricted");
     }
     for bundle in policies {
-        tracing::warn!(policy = bundle.name(), trust = %bundle.trust(), "the policy is not signed");
+        tracing::warn!(policy = bundle.name(), "UNSIGNED: whoever can write the policy file decides what it allows");
     }
     if let Some(reason) = &installed.untidy {
         tracing::warn!(reason, "left-overs of the old generation remain; the next installation removes them");

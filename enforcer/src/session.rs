@@ -55,6 +55,9 @@ pub enum SessionError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// A daemon runs.
+    #[error("another `enforcer run` is active; stop it first, or use `enforcer apply`")]
+    Daemon,
     /// The maps.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -110,12 +113,12 @@ impl DaemonLock {
     /// Takes it, if no daemon runs.
     ///
     /// # Errors
-    /// [`SessionError::Busy`] if one does.
+    /// [`SessionError::Daemon`] if one does.
     pub fn acquire(runtime: &Path) -> Result<Self, SessionError> {
         let (file, path) = open_lock(runtime, "daemon.lock")?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(SessionError::Busy { path, waited: Duration::ZERO }),
+            Err(TryLockError::WouldBlock) => Err(SessionError::Daemon),
             Err(TryLockError::Error(source)) => Err(SessionError::Runtime { path, source }),
         }
     }
@@ -213,7 +216,7 @@ mod tests {
         assert!(!DaemonLock::is_held(runtime.path()));
         let held = DaemonLock::acquire(runtime.path()).unwrap();
         assert!(DaemonLock::is_held(runtime.path()));
-        assert!(matches!(DaemonLock::acquire(runtime.path()), Err(SessionError::Busy { .. })));
+        assert!(matches!(DaemonLock::acquire(runtime.path()), Err(SessionError::Daemon)));
         drop(held);
         assert!(!DaemonLock::is_held(runtime.path()));
         let first = Lock::acquire(runtime.path()).unwrap();

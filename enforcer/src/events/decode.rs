@@ -80,10 +80,8 @@ pub enum Object {
     Socket {
         /// Address family.
         family: u32,
-        /// Type.
-        socket_type: u16,
-        /// Protocol.
-        protocol: u16,
+        /// Whether it is a raw or packet socket.
+        raw: bool,
     },
     /// A privilege.
     Privilege(Privilege),
@@ -156,13 +154,15 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
 }
 
 fn object(header: &EventHeader, name: &[u8]) -> Result<Object, DecodeError> {
-    let [low, high] = [header.port & 0xffff, header.port >> 16].map(|half| u16::try_from(half).unwrap_or(0));
     Ok(match known("object", header.object, ObjectKind::from_code)? {
         ObjectKind::Name => Object::Name(name.to_vec()),
         ObjectKind::Unnamed => Object::Unnamed(name.to_vec()),
         ObjectKind::Memory => Object::Memory,
-        ObjectKind::Address => Object::Address { address: header.address, port: low, flow: Flow(header.detail) },
-        ObjectKind::Socket => Object::Socket { family: header.detail, socket_type: low, protocol: high },
+        ObjectKind::Address => {
+            let port = u16::try_from(header.port).map_err(|_| DecodeError::Code { field: "port", value: header.port })?;
+            Object::Address { address: header.address, port, flow: Flow(header.detail) }
+        }
+        ObjectKind::Socket => Object::Socket { family: header.detail, raw: header.port != 0 },
         ObjectKind::Privilege => {
             let code = u8::try_from(header.detail).ok().and_then(Privilege::from_code);
             Object::Privilege(code.ok_or(DecodeError::Code { field: "privilege", value: header.detail })?)
@@ -242,10 +242,8 @@ pub(crate) mod tests {
             (with(ObjectKind::Unnamed, 0, 0), Object::Unnamed(b"/etc/shadow".to_vec())),
             (with(ObjectKind::Memory, 0, 0), Object::Memory),
             (address, Object::Address { address: [7; 16], port: 53, flow: Flow::UDP_BIND }),
-            (
-                with(ObjectKind::Socket, 17, 0x0003_0002),
-                Object::Socket { family: 17, socket_type: 2, protocol: 3 },
-            ),
+            (with(ObjectKind::Socket, 17, 1), Object::Socket { family: 17, raw: true }),
+            (with(ObjectKind::Socket, 2, 0), Object::Socket { family: 2, raw: false }),
             (with(ObjectKind::Privilege, 5, 0), Object::Privilege(Privilege::Bpf)),
         ];
         for (header, expected) in table {

@@ -15,6 +15,7 @@ use super::{
     decode::{Event, Object},
     text,
 };
+use crate::policy::families::SocketFamily;
 
 /// Version of the schema.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -124,8 +125,8 @@ pub enum ObjectRecord {
         /// As the policy sees it.
         path: String,
     },
-    /// An abstract unix socket.
-    AbstractSocket {
+    /// An abstract unix socket. One with a path is a path.
+    Unix {
         /// Its name, with the `@`.
         name: String,
     },
@@ -144,15 +145,15 @@ pub enum ObjectRecord {
         port: u16,
         /// Transport protocol.
         protocol: String,
+        /// Protocol and direction, as the decision sees them.
+        flow: String,
     },
     /// A socket.
     Socket {
-        /// Address family number.
-        family: u32,
-        /// Type number; 0 where the programs do not say.
-        socket_type: u16,
-        /// Protocol number.
-        protocol: u16,
+        /// Address family, by name if it has one in policies, otherwise by number.
+        family: String,
+        /// Whether it is a raw or packet socket.
+        raw: bool,
     },
     /// A privilege.
     Privilege {
@@ -304,7 +305,7 @@ fn by_rights(needed: Rights) -> &'static str {
 fn object(object: &Object) -> ObjectRecord {
     match object {
         Object::Name(name) if name.starts_with(b"@") => {
-            ObjectRecord::AbstractSocket { name: text::from_bytes(name) }
+            ObjectRecord::Unix { name: text::from_bytes(name) }
         }
         Object::Name(name) => ObjectRecord::Path { path: text::from_bytes(name) },
         Object::Unnamed(name) => ObjectRecord::Unnamed { name: text::from_bytes(name) },
@@ -313,9 +314,11 @@ fn object(object: &Object) -> ObjectRecord {
             address: address_text(*address),
             port: *port,
             protocol: protocol(*flow).to_owned(),
+            flow: flow.name().to_owned(),
         },
-        Object::Socket { family, socket_type, protocol } => {
-            ObjectRecord::Socket { family: *family, socket_type: *socket_type, protocol: *protocol }
+        Object::Socket { family, raw } => {
+            let name = SocketFamily::from_number(*family).map(|family| family.name().to_owned());
+            ObjectRecord::Socket { family: name.unwrap_or_else(|| family.to_string()), raw: *raw }
         }
         Object::Privilege(privilege) => ObjectRecord::Privilege { privilege: privilege.name().to_owned() },
     }
@@ -360,14 +363,14 @@ pub fn compact(record: &Record) -> String {
             let exe = decision.exe.as_deref().unwrap_or(&decision.comm);
             let object = match &decision.object {
                 ObjectRecord::Path { path } => path.clone(),
-                ObjectRecord::AbstractSocket { name } => name.clone(),
+                ObjectRecord::Unix { name } => name.clone(),
                 ObjectRecord::Unnamed { name } => format!("(unnamed) {name}"),
                 ObjectRecord::Memory => "executable memory".to_owned(),
-                ObjectRecord::Address { address, port, protocol } if address.contains(':') => {
+                ObjectRecord::Address { address, port, protocol, .. } if address.contains(':') => {
                     format!("{protocol} [{address}]:{port}")
                 }
-                ObjectRecord::Address { address, port, protocol } => format!("{protocol} {address}:{port}"),
-                ObjectRecord::Socket { family, .. } => format!("address family {family}"),
+                ObjectRecord::Address { address, port, protocol, .. } => format!("{protocol} {address}:{port}"),
+                ObjectRecord::Socket { family, raw } => format!("{}{family}", if *raw { "raw " } else { "" }),
                 ObjectRecord::Privilege { privilege } => privilege.clone(),
             };
             format!(
@@ -433,7 +436,12 @@ mod tests {
         assert_eq!(decision.operation, "connect");
         assert_eq!(
             decision.object,
-            ObjectRecord::Address { address: "192.0.2.1".into(), port: 443, protocol: "tcp".into() }
+            ObjectRecord::Address {
+                address: "192.0.2.1".into(),
+                port: 443,
+                protocol: "tcp".into(),
+                flow: "tcp-connect".into()
+            }
         );
         assert_eq!(
             compact(&record),
