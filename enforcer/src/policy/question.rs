@@ -12,7 +12,7 @@ use enforcer_common::{
 use serde_json::Value;
 
 use super::{
-    families::SocketFamily,
+    families::{self, SocketFamily},
     net::{AddressRule, Host, Protocol, address_of, key_of},
 };
 
@@ -212,10 +212,8 @@ impl Question {
                         .ok_or(QuestionError::Field("object.family"))?,
                 };
                 let kind = field("type").or_else(|| field("socket_type"));
-                let by_type = kind.is_some_and(|kind| {
-                    matches!(kind.as_str(), Some("raw" | "packet")) || matches!(kind.as_u64(), Some(3 | 10))
-                });
-                let raw = field("raw").and_then(Value::as_bool).unwrap_or(by_type);
+                let raw = field("raw").and_then(Value::as_bool);
+                let raw = raw.unwrap_or_else(|| kind.is_some_and(|kind| is_raw(family, kind)));
                 Ok(Self::Socket { family, raw })
             }
             "privilege" => privilege(
@@ -338,6 +336,15 @@ fn socket_family(word: &str) -> Result<u32, QuestionError> {
     found.ok_or_else(|| QuestionError::UnknownWord { what: "socket family", word: word.to_owned() })
 }
 
+/// As the kernel side tells: netlink and other sockets are raw by custom only.
+fn is_raw(family: u32, kind: &Value) -> bool {
+    const SOCK_RAW: u64 = 3;
+    const SOCK_PACKET: u64 = 10;
+    let is = |name: &str, number: u64| kind.as_str() == Some(name) || kind.as_u64() == Some(number);
+    let is_inet = family == families::INET.number() || family == families::INET6.number();
+    is("packet", SOCK_PACKET) || (is_inet && is("raw", SOCK_RAW))
+}
+
 fn event_rights(needed: Option<&Value>) -> Result<Rights, QuestionError> {
     match needed {
         Some(Value::String(text)) => rights(text),
@@ -437,8 +444,9 @@ mod tests {
             ),
             (
                 json!({"family": "network", "object": {"kind": "socket", "family": 16, "type": 3}}),
-                "socket netlink raw",
+                "socket netlink",
             ),
+            (json!({"object": {"kind": "socket", "family": "inet", "type": "raw"}}), "socket inet raw"),
             (json!({"object": {"kind": "socket", "family": "alg"}}), "socket alg"),
             (json!({"object": {"kind": "privilege", "privilege": "mount"}}), "privilege mount"),
         ];
