@@ -25,6 +25,8 @@ const FMODE_WRITE: u32 = 0x2;
 /// Set on files that the kernel opens for itself: the backing file below an overlayfs file, whose path is that of
 /// another tree (measured on 6.1, 6.12, 6.18 and 7.3). The overlay file was judged just before.
 const FMODE_NOACCOUNT: u32 = 0x2000_0000;
+/// `__FMODE_EXEC` in `f_flags`: the kernel opens a program or its ELF interpreter. User space cannot set it.
+const FMODE_EXEC: u32 = 0x20;
 const O_TRUNC: u32 = 0o1_000;
 /// `__O_TMPFILE`, without the `O_DIRECTORY` that comes with it.
 const O_TMPFILE: u32 = 0o20_000_000;
@@ -56,7 +58,8 @@ const fn needed_by_mode(mode: u32) -> Rights {
     if needed.is_empty() { Rights::READ.union(Rights::WRITE) } else { needed }
 }
 
-/// Judges every open. (Oldest kernel: 5.7.)
+/// Judges every open, but for those by which the kernel starts a program: `bprm_check_security` judges the program and
+/// `mmap_file` its ELF interpreter, and their events say what really was refused. (Oldest kernel: 5.7.)
 #[lsm(hook = "file_open")]
 pub fn file_open(ctx: LsmContext) -> i32 {
     let file = pointer(&ctx, 0);
@@ -67,6 +70,9 @@ pub fn file_open(ctx: LsmContext) -> i32 {
             return PASS;
         }
         let flags = file.get::<u32>(Field::FileFlags);
+        if flags & FMODE_EXEC != 0 {
+            return PASS;
+        }
         let temporary = flags & O_TMPFILE != 0;
         let mut needed = needed_by_mode(mode);
         // `O_RDONLY | O_TRUNC` empties the file, and from 6.2 on passes no `path_truncate`.

@@ -134,7 +134,8 @@ fn init_log() {
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
         .from_env_lossy();
     let terminal = std::io::stderr().is_terminal() && output::has_colour(&std::io::stderr());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
     // systemd adds the time itself.
     let started = if std::env::var_os("JOURNAL_STREAM").is_some() {
         log.without_time().try_init()

@@ -75,7 +75,9 @@ impl PolicyNames {
         let key = (slot, incarnation);
         if !self.known.contains_key(&key) && is_due(&mut self.read) {
             let state = self.state.load().ok().flatten();
-            for snapshot in state.iter().flat_map(|state| [Some(&state.installed), state.pending.as_ref()]).flatten() {
+            for snapshot in
+                state.iter().flat_map(|state| [Some(&state.installed), state.pending.as_ref()]).flatten()
+            {
                 for policy in &snapshot.policies {
                     self.known.insert((policy.slot, policy.incarnation), policy.name.clone());
                 }

@@ -141,7 +141,8 @@ pub struct Object {
 /// # Errors
 /// [`LoadError::MissingHooks`] when one that is needed is not there.
 pub fn available_hooks(types: &KernelTypes) -> Result<Vec<Hook>, LoadError> {
-    let (available, absent): (Vec<Hook>, Vec<Hook>) = Hook::ALL.iter().partition(|hook| types.has_hook(**hook));
+    let (available, absent): (Vec<Hook>, Vec<Hook>) =
+        Hook::ALL.iter().partition(|hook| types.has_hook(**hook));
     let missing: Vec<Hook> = absent.into_iter().filter(|hook| optional(*hook).is_none()).collect();
     if missing.is_empty() { Ok(available) } else { Err(LoadError::MissingHooks(missing)) }
 }
