@@ -25,13 +25,13 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// About two seconds and 300 MiB at worst.
+    /// About two seconds and 300 MiB at worst, on one core of an ordinary machine.
     fn default() -> Self {
         Self {
             states: enforcer_common::abi::MAX_STATES,
             subsets: 1 << 17,
             edges: 1 << 23,
-            work: 1 << 27,
+            work: 1 << 26,
             text: 1 << 22,
         }
     }
@@ -185,6 +185,27 @@ impl Nfa {
         };
         patterns.sort_unstable();
         patterns
+    }
+
+    /// The pattern that each state belongs to: those from its accepting state up to the next pattern's.
+    fn owners(&self) -> Vec<u32> {
+        let mut current = 0;
+        let owner = |state: &State| {
+            if let State::Accept { pattern } = state {
+                current = *pattern;
+            }
+            current
+        };
+        self.states.iter().map(owner).collect()
+    }
+
+    fn is_accept(&self, state: u32) -> bool {
+        matches!(self.states[state as usize], State::Accept { .. })
+    }
+
+    /// Inside a `**` after which nothing comes.
+    fn is_final_depth(&self, state: u32) -> bool {
+        matches!(self.states[state as usize], State::Rest { next } if self.is_accept(next))
     }
 
     fn add(&mut self, state: State) -> u32 {
@@ -351,11 +372,28 @@ struct Edge {
 }
 
 impl Subsets {
-    /// Determinises the patterns.
+    /// Determinises the patterns. States know all the patterns that match.
     ///
     /// # Errors
     /// [`TooComplex`] beyond the limits.
     pub fn of(globs: &[&Glob], limits: &Limits) -> Result<Self, TooComplex> {
+        Self::build(globs, None, limits)
+    }
+
+    /// Determinises patterns of which each grants some bits, by index. States know at least patterns that together
+    /// grant all that matching patterns do.
+    ///
+    /// Once a name has run into a final `**`, whatever follows is granted that pattern's bits, so patterns that could
+    /// only grant the same are no longer followed. Without that, *n* rules like `/**/name/**` would need 2^*n* states,
+    /// to remember which of the names have come by.
+    ///
+    /// # Errors
+    /// [`TooComplex`] beyond the limits.
+    pub fn of_grants(globs: &[&Glob], grants: &[u16], limits: &Limits) -> Result<Self, TooComplex> {
+        Self::build(globs, Some(grants), limits)
+    }
+
+    fn build(globs: &[&Glob], grants: Option<&[u16]>, limits: &Limits) -> Result<Self, TooComplex> {
         let length = |glob: &Glob| glob.text().len();
         if globs.iter().map(|glob| length(glob)).sum::<usize>() > limits.text as usize {
             let longest = (0..globs.len()).max_by_key(|at| length(globs[*at]));
@@ -367,7 +405,7 @@ impl Subsets {
             });
         }
         let nfa = Nfa::of(globs.iter().copied());
-        let mut builder = Builder::new(&nfa, Classes::of(&nfa), limits);
+        let mut builder = Builder::new(&nfa, Classes::of(&nfa), grants, limits);
         match builder.run() {
             Ok(()) => Ok(Self { classes: builder.classes, edges: builder.edges, accepts: builder.accepts }),
             Err((what, limit)) => Err(TooComplex { what, limit, culprits: builder.culprits(globs) }),
@@ -505,6 +543,10 @@ struct Builder<'a> {
     limits: &'a Limits,
     classes: Classes,
     closure: Closure,
+    /// The pattern that each state of the NFA belongs to.
+    owners: Vec<u32>,
+    /// What each pattern grants, if only that matters.
+    grants: Option<&'a [u16]>,
     /// Each state's subset.
     subsets: Vec<Rc<[u32]>>,
     phases: Vec<Phase>,
@@ -517,12 +559,14 @@ struct Builder<'a> {
 type Exceeded = (&'static str, u64);
 
 impl<'a> Builder<'a> {
-    fn new(nfa: &'a Nfa, classes: Classes, limits: &'a Limits) -> Self {
+    fn new(nfa: &'a Nfa, classes: Classes, grants: Option<&'a [u16]>, limits: &'a Limits) -> Self {
         Self {
             nfa,
             limits,
             classes,
             closure: Closure::new(nfa),
+            owners: nfa.owners(),
+            grants,
             subsets: Vec::new(),
             phases: Vec::new(),
             known: HashMap::new(),
@@ -572,6 +616,7 @@ impl<'a> Builder<'a> {
             if targets.is_empty() {
                 continue;
             }
+            self.work += targets.len() as u64;
             targets.sort_unstable();
             targets.dedup();
             let targets = std::mem::take(targets);
@@ -594,7 +639,36 @@ impl<'a> Builder<'a> {
         if work > self.limits.work { Err(("steps of construction", self.limits.work)) } else { Ok(()) }
     }
 
-    fn intern(&mut self, phase: Phase, subset: Vec<u32>) -> Result<u32, Exceeded> {
+    /// Drops what can only grant bits that a final `**` grants already.
+    fn prune(&self, subset: &mut Vec<u32>) {
+        let Some(grants) = self.grants else { return };
+        let grant = |pattern: u32| grants.get(pattern as usize).copied().unwrap_or(0);
+        // Patterns whose `**` holds, without those that another one makes superfluous.
+        let mut settled: Vec<u32> = Vec::new();
+        let covered = |settled: &[u32], bits: u16| {
+            let granted = settled.iter().fold(0, |all, held| all | grant(*held));
+            granted & bits == bits
+        };
+        let owner = |member: u32| self.owners[member as usize];
+        for member in subset.iter().filter(|member| self.nfa.is_final_depth(**member)) {
+            let pattern = owner(*member);
+            if !covered(&settled, grant(pattern)) {
+                settled.retain(|held| grant(*held) & grant(pattern) != grant(*held));
+                settled.push(pattern);
+            }
+        }
+        if settled.is_empty() {
+            return;
+        }
+        subset.retain(|member| {
+            let pattern = owner(*member);
+            let is_end = self.nfa.is_final_depth(*member) || self.nfa.is_accept(*member);
+            if settled.contains(&pattern) { is_end } else { !covered(&settled, grant(pattern)) }
+        });
+    }
+
+    fn intern(&mut self, phase: Phase, mut subset: Vec<u32>) -> Result<u32, Exceeded> {
+        self.prune(&mut subset);
         let key = (phase, Rc::from(subset));
         if let Some(state) = self.known.get(&key) {
             return Ok(*state);
@@ -614,23 +688,16 @@ impl<'a> Builder<'a> {
 
     /// The patterns whose parts occur in far more subsets than the patterns are long.
     fn culprits(&self, globs: &[&Glob]) -> Vec<usize> {
-        // States of pattern n are those from its accepting state up to the next pattern's.
-        let mut owner = vec![0; self.nfa.states.len()];
-        let mut current = 0;
-        for (state, slot) in owner.iter_mut().enumerate() {
-            if let State::Accept { pattern } = self.nfa.states[state] {
-                current = pattern as usize;
-            }
-            *slot = current;
-        }
         let mut occurrences = vec![0u64; globs.len()];
         for element in self.subsets.iter().flat_map(|subset| subset.iter()) {
-            occurrences[owner[*element as usize]] += 1;
+            occurrences[self.owners[*element as usize] as usize] += 1;
         }
         let excess = |pattern: usize| occurrences[pattern] / (globs[pattern].text().len() as u64 + 1);
         let mut order: Vec<usize> = (0..globs.len()).collect();
         order.sort_by_key(|pattern| (std::cmp::Reverse(excess(*pattern)), *pattern));
         order.truncate(3);
+        let worst = order.first().map_or(0, |pattern| excess(*pattern));
+        order.retain(|pattern| excess(*pattern) * 4 >= worst);
         order
     }
 }

@@ -98,7 +98,7 @@ pub fn compile_within(policy: &Policy, limits: &Limits) -> Result<PolicyImage, C
     })
 }
 
-/// Rights, and the first rule that takes part. Ordered so that labels can be ranked.
+/// Rights, and the first of the rules that grant them. Ordered so that labels can be ranked.
 pub(super) type Granted = (u16, u32);
 
 fn automaton_of(rules: &[&ObjectRule], limits: &Limits) -> Result<Option<Dfa<Granted>>, CompileError> {
@@ -110,7 +110,8 @@ fn automaton_of(rules: &[&ObjectRule], limits: &Limits) -> Result<Option<Dfa<Gra
         let rules = limit.culprits.iter().filter_map(|at| rules.get(*at)).map(|rule| rule.rule).collect();
         CompileError::Patterns { limit, rules }
     };
-    let subsets = Subsets::of(&globs, limits).map_err(named)?;
+    let grants: Vec<u16> = rules.iter().map(|rule| rule.rights.with_implied().0).collect();
+    let subsets = Subsets::of_grants(&globs, &grants, limits).map_err(named)?;
     let union = |matched: &[u32]| {
         let matched = matched.iter().filter_map(|at| rules.get(*at as usize));
         matched.fold((0, u32::MAX), |(rights, first), rule| {
@@ -284,5 +285,26 @@ allow = ["chroot"]
         let moved = compiled(&format!("# one more line\n{POLICY}"));
         assert_ne!(moved.digest(), digest);
         assert_eq!(moved.tables_digest(), compiled(POLICY).tables_digest());
+    }
+
+    /// Rules like `/**/name/**` are what operators write. Remembering which names have come by would take 2^60 states.
+    #[test]
+    fn final_depths_do_not_multiply() {
+        let rules: Vec<String> = (0..60).map(|at| format!("'/**/name{at}/**'")).collect();
+        let list = |key: &str, rules: &[String]| format!("file.{key} = [{}]\n", rules.join(", "));
+        let (read, write) = rules.split_at(50);
+        let body = list("read", read) + &list("write", write);
+        let image = compiled(&format!("policy = \"x\"\nworkload.unit = \"x.service\"\n{body}"));
+        assert!(image.automaton.as_ref().unwrap().states() < 10_000);
+        let tables = ImageTables::new(&image);
+        let allows = |name: &[u8], needed| {
+            tables.decide(&Request::Object { name: &Bytes(name), needed }).verdict == Verdict::Allow
+        };
+        let both = Rights::READ.union(Rights::WRITE);
+        assert!(allows(b"/a/name1/b/name55/c", both));
+        assert!(allows(b"/a/name55/b/name1/c", both));
+        assert!(allows(b"/a/name1/b/name2/c", Rights::READ));
+        assert!(!allows(b"/a/name1/b/name2/c", Rights::WRITE));
+        assert!(!allows(b"/a/name1", Rights::READ));
     }
 }

@@ -133,9 +133,15 @@ impl Diagnostic {
     }
 }
 
-/// Everything that was found in one file.
+/// Everything that was found in one file, as far as anyone would read it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Diagnostics(Vec<Diagnostic>);
+pub struct Diagnostics {
+    kept: Vec<Diagnostic>,
+    /// Found, kept or not.
+    errors: usize,
+    /// Found, kept or not.
+    warnings: usize,
+}
 
 /// How text is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,38 +155,56 @@ pub enum Style {
 impl Diagnostics {
     /// How many are drawn as text; a generated file may have thousands.
     pub const SHOWN: usize = 100;
+    /// How many of each severity are kept; the rest is only counted.
+    pub const KEPT: usize = 1000;
 
     /// Adds one.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.0.push(diagnostic);
+        let count = match diagnostic.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= Self::KEPT {
+            self.kept.push(diagnostic);
+        }
+    }
+
+    /// Whether further errors are only counted, so that they need no explanation.
+    #[must_use]
+    pub(super) fn is_full(&self) -> bool {
+        self.errors >= Self::KEPT
     }
 
     /// Whether the policy is refused.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.errors > 0
     }
 
     /// Whether there is nothing to say.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.errors == 0 && self.warnings == 0
     }
 
     /// How many there are of a severity.
     #[must_use]
     pub fn count(&self, severity: Severity) -> usize {
-        self.iter().filter(|diagnostic| diagnostic.severity == severity).count()
+        match severity {
+            Severity::Error => self.errors,
+            Severity::Warning => self.warnings,
+        }
     }
 
-    /// All of them, in the order of [`Self::sort`].
+    /// Those that were kept.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.0.iter()
+        self.kept.iter()
     }
 
     /// Puts them in the order of the file; those without a place come first.
     pub fn sort(&mut self) {
-        self.0.sort_by_key(|diagnostic| {
+        self.kept.sort_by_key(|diagnostic| {
             (diagnostic.primary.as_ref().map(|note| note.span), diagnostic.severity, diagnostic.code)
         });
     }
@@ -193,11 +217,12 @@ impl Diagnostics {
             Style::Coloured => Renderer::styled(),
         };
         let mut text = String::new();
-        for diagnostic in self.0.iter().take(Self::SHOWN) {
+        for diagnostic in self.kept.iter().take(Self::SHOWN) {
             text.push_str(&draw(diagnostic, source, &renderer));
             text.push_str("\n\n");
         }
-        if let Some(rest) = self.0.len().checked_sub(Self::SHOWN).filter(|rest| *rest > 0) {
+        let rest = (self.errors + self.warnings).saturating_sub(Self::SHOWN);
+        if rest > 0 {
             text.push_str(&format!("… and {rest} more in {}\n", source.name()));
         }
         text
@@ -206,13 +231,14 @@ impl Diagnostics {
     /// As JSON: an array of objects.
     #[must_use]
     pub fn to_json(&self, source: &Source) -> Value {
-        self.0.iter().map(|diagnostic| object(diagnostic, source)).collect()
+        self.kept.iter().map(|diagnostic| object(diagnostic, source)).collect()
     }
 }
 
 impl FromIterator<Diagnostic> for Diagnostics {
     fn from_iter<I: IntoIterator<Item = Diagnostic>>(diagnostics: I) -> Self {
-        let mut all = Self(diagnostics.into_iter().collect());
+        let mut all = Self::default();
+        diagnostics.into_iter().for_each(|diagnostic| all.push(diagnostic));
         all.sort();
         all
     }
@@ -282,4 +308,31 @@ fn object(diagnostic: &Diagnostic, source: &Source) -> Value {
         "related": diagnostic.related.iter().map(place).collect::<Vec<_>>(),
         "help": diagnostic.help,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_counted_not_kept() {
+        let source = Source::new("x.toml", "a\n").unwrap();
+        let span = Span { start: 0, end: 1 };
+        let mut all = Diagnostics::default();
+        (0..5000).for_each(|_| all.push(Diagnostic::warning(Code::Duplicate, "again").at(span, "")));
+        all.push(Diagnostic::error(Code::BadName, "bad").at(span, ""));
+        all.sort();
+        assert!(all.has_errors());
+        assert_eq!((all.count(Severity::Warning), all.iter().count()), (5000, Diagnostics::KEPT + 1));
+        assert!(all.render(&source, Style::Plain).ends_with("… and 4901 more in x.toml\n"));
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let source = Source::new("x.toml", "a\u{1b}[2Jb\n").unwrap();
+        let span = Span { start: 0, end: 6 };
+        let all: Diagnostics =
+            [Diagnostic::error(Code::BadName, "it is \u{1b}[2J").at(span, "")].into_iter().collect();
+        assert!(!all.render(&source, Style::Plain).contains('\u{1b}'));
+    }
 }

@@ -248,18 +248,19 @@ impl<'s> Reader<'s> {
                         values.insert(*known, value);
                     }
                 }
-                None => {
-                    let is_table = value.get_ref().is_table();
-                    let what = if is_table && name.is_empty() { "table" } else { "key" };
-                    self.found.push(
-                        Diagnostic::error(Code::UnknownKey, format!("unknown {what} `{}`", key.get_ref()))
-                            .at(key.span().into(), "")
-                            .help(schema::advice(name, key.get_ref())),
-                    );
-                }
+                None => self.unknown_key(name, key, value.get_ref().is_table()),
             }
         }
         values
+    }
+
+    fn unknown_key(&mut self, table: &str, key: &Spanned<Cow<'_, str>>, is_table: bool) {
+        let what = if is_table && table.is_empty() { "table" } else { "key" };
+        let mut error = Diagnostic::error(Code::UnknownKey, format!("unknown {what} `{}`", key.get_ref()));
+        if !self.found.is_full() {
+            error = error.help(schema::advice(table, key.get_ref()));
+        }
+        self.found.push(error.at(key.span().into(), ""));
     }
 
     fn value<'a>(
