@@ -31,7 +31,9 @@ fn build() -> Result<(), String> {
     let manifest_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let out_dir = PathBuf::from(variable("OUT_DIR")?);
     let workspace = manifest_dir.parent().ok_or("the enforcer crate is not inside a workspace")?;
-    for input in ["enforcer-ebpf", "enforcer-common/src", "enforcer-common/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
+    for input in
+        ["enforcer-ebpf", "enforcer-common/src", "enforcer-common/Cargo.toml", "Cargo.toml", "Cargo.lock"]
+    {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
@@ -43,7 +45,8 @@ fn build() -> Result<(), String> {
 
     let built = target_dir.join(TARGET).join("release").join(BINARY);
     let object = out_dir.join("enforcer.bpf.o");
-    fs::copy(&built, &object).map_err(|error| format!("cannot copy {} to {}: {error}", built.display(), object.display()))?;
+    fs::copy(&built, &object)
+        .map_err(|error| format!("cannot copy {} to {}: {error}", built.display(), object.display()))?;
     Ok(())
 }
 
@@ -134,7 +137,13 @@ fn is_for_the_host_build(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     matches!(
         &*name,
-        "RUSTC" | "RUSTDOC" | "RUSTC_WRAPPER" | "RUSTC_WORKSPACE_WRAPPER" | "RUSTFLAGS" | "TARGET" | "CLIPPY_ARGS"
+        "RUSTC"
+            | "RUSTDOC"
+            | "RUSTC_WRAPPER"
+            | "RUSTC_WORKSPACE_WRAPPER"
+            | "RUSTFLAGS"
+            | "TARGET"
+            | "CLIPPY_ARGS"
     ) || name.starts_with("CARGO_FEATURE_")
         || name.starts_with("CARGO_CFG_")
         || name.starts_with("CARGO_PROFILE_")

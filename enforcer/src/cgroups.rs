@@ -139,7 +139,9 @@ pub fn unit(path: &[u8]) -> Option<String> {
 pub fn mount_point(mountinfo: &str, fs_type: &str) -> Option<String> {
     mountinfo.lines().find_map(|line| {
         let (mount, super_block) = line.split_once(" - ")?;
-        (super_block.split(' ').next() == Some(fs_type)).then(|| mount.split(' ').nth(4).map(unescape)).flatten()
+        (super_block.split(' ').next() == Some(fs_type))
+            .then(|| mount.split(' ').nth(4).map(unescape))
+            .flatten()
     })
 }
 
@@ -167,14 +169,21 @@ mod tests {
         fs::write(root.path().join("cgroup.procs"), "1\n22\n").unwrap();
         let hierarchy = Hierarchy::at(root.path());
         let found = hierarchy.walk().unwrap();
-        let mut paths: Vec<_> = found.iter().map(|cgroup| String::from_utf8(cgroup.path.clone()).unwrap()).collect();
+        let mut paths: Vec<_> =
+            found.iter().map(|cgroup| String::from_utf8(cgroup.path.clone()).unwrap()).collect();
         for cgroup in &found[1..] {
             let parent = &found[cgroup.parent.unwrap()];
             assert!(cgroup.path.starts_with(&parent.path));
             assert_eq!(hierarchy.id(&cgroup.path), Some(cgroup.id));
         }
         paths.sort();
-        let expected = ["/", "/system.slice", "/system.slice/web.service", "/system.slice/web.service/worker", "/user.slice"];
+        let expected = [
+            "/",
+            "/system.slice",
+            "/system.slice/web.service",
+            "/system.slice/web.service/worker",
+            "/user.slice",
+        ];
         assert_eq!(paths, expected);
         assert_eq!(hierarchy.processes(b"/"), [1, 22]);
         assert_eq!(hierarchy.processes(b"/gone"), Vec::<u32>::new());

@@ -98,7 +98,10 @@ async fn serve(config: &Config, mut attached: Attached) -> Result<()> {
     let mut messages = messages(&mut attached.object)?;
     let mut losses = Losses { seen: maps.counter(Counter::EventsLost)? };
 
-    notify(&[NotifyState::Ready, NotifyState::Status(&format!("enforcing with {} programs", attached.hooks.len()))]);
+    notify(&[
+        NotifyState::Ready,
+        NotifyState::Status(&format!("enforcing with {} programs", attached.hooks.len())),
+    ]);
     tracing::info!(programs = attached.hooks.len(), "enforcement is on");
     loop {
         tokio::select! {
@@ -163,7 +166,10 @@ fn announce(attached: &Attached) {
         Takeover::Started => tracing::info!("programs loaded and attached"),
         Takeover::Adopted => tracing::info!("the same programs were running already and were left alone"),
         Takeover::Replaced { retired } => {
-            tracing::info!(?retired, "programs attached beside those that were running, which are retired now");
+            tracing::info!(
+                ?retired,
+                "programs attached beside those that were running, which are retired now"
+            );
         }
     }
 }
@@ -181,10 +187,16 @@ fn log_put(policies: &[VerifiedBundle], put: &Put) {
         "policies are in force"
     );
     for name in &installed.removed {
-        tracing::warn!(policy = name, "REMOVED: tasks that were under this policy are the host's now, and unrestricted");
+        tracing::warn!(
+            policy = name,
+            "REMOVED: tasks that were under this policy are the host's now, and unrestricted"
+        );
     }
     for bundle in policies {
-        tracing::warn!(policy = bundle.name(), "UNSIGNED: whoever can write the policy file decides what it allows");
+        tracing::warn!(
+            policy = bundle.name(),
+            "UNSIGNED: whoever can write the policy file decides what it allows"
+        );
     }
     if let Some(reason) = &installed.untidy {
         tracing::warn!(reason, "left-overs of the old generation remain; the next installation removes them");
@@ -197,7 +209,8 @@ fn pipeline(config: &Config) -> Result<Pipeline> {
         sinks.push(Box::new(JsonLines::new(io::stdout())));
     }
     if let Some(path) = &config.event_log {
-        let log = LogFile::open(path).with_context(|| format!("cannot open the event log {}", path.display()))?;
+        let log =
+            LogFile::open(path).with_context(|| format!("cannot open the event log {}", path.display()))?;
         sinks.push(Box::new(log));
     }
     let enricher = Enricher::new(StateFile::in_directory(&config.runtime), Hierarchy::find().ok());

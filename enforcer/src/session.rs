@@ -135,7 +135,8 @@ fn open_lock(runtime: &Path, name: &str) -> Result<(File, PathBuf), SessionError
     let path = runtime.join(name);
     let failed = |source| SessionError::Runtime { path: path.clone(), source };
     fs::create_dir_all(runtime).map_err(failed)?;
-    let file = File::options().create(true).truncate(false).write(true).read(true).open(&path).map_err(failed)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).read(true).open(&path).map_err(failed)?;
     Ok((file, path))
 }
 
@@ -197,9 +198,13 @@ impl Session {
 /// where a launcher is one its target is added.
 #[must_use]
 pub fn launchers(given: &[String]) -> Vec<String> {
-    let asked: Vec<String> =
-        if given.is_empty() { LAUNCHERS.iter().map(|path| (*path).to_owned()).collect() } else { given.to_vec() };
-    let targets = asked.iter().filter_map(|path| fs::canonicalize(path).ok()?.into_os_string().into_string().ok());
+    let asked: Vec<String> = if given.is_empty() {
+        LAUNCHERS.iter().map(|path| (*path).to_owned()).collect()
+    } else {
+        given.to_vec()
+    };
+    let targets =
+        asked.iter().filter_map(|path| fs::canonicalize(path).ok()?.into_os_string().into_string().ok());
     let mut all: Vec<String> = targets.chain(asked.iter().cloned()).collect();
     all.sort();
     all.dedup();

@@ -132,9 +132,13 @@ fn look_at_links(pins: &Pins, status: &mut Status) {
     let foreign = others.iter().any(|set| !set.attached().is_empty());
     status.enforcing = !attached.is_empty() || foreign;
     if !status.enforcing {
-        status.problems.push("enforcement is off: no program is attached; start it with `enforcer run`".to_owned());
+        status
+            .problems
+            .push("enforcement is off: no program is attached; start it with `enforcer run`".to_owned());
     } else if attached.is_empty() {
-        status.problems.push("the attached programs are another version's; restart the daemon to replace them".to_owned());
+        status.problems.push(
+            "the attached programs are another version's; restart the daemon to replace them".to_owned(),
+        );
     } else if !missing.is_empty() {
         status.problems.push(format!("hooks without a program: {}; restart the daemon", missing.join(", ")));
     }
@@ -177,7 +181,8 @@ fn try_look_at_maps(maps: &BpfMaps, runtime: &Path, status: &mut Status) -> Resu
     let tree = tree(maps, &bindings);
     status.room = room(maps, &desired, bindings.len());
     for policy in &desired.policies {
-        let in_force = heads.get(policy.slot as usize).is_some_and(|head| head.incarnation == policy.incarnation);
+        let in_force =
+            heads.get(policy.slot as usize).is_some_and(|head| head.incarnation == policy.incarnation);
         if !in_force {
             status.problems.push(format!("policy {} should be in force and is not", policy.name));
         }
@@ -196,7 +201,8 @@ struct BoundCgroup {
 fn tree(maps: &BpfMaps, bindings: &[(u64, Binding)]) -> Vec<BoundCgroup> {
     let hierarchy = Hierarchy::find().ok();
     let cgroups = hierarchy.as_ref().and_then(|hierarchy| hierarchy.walk().ok()).unwrap_or_default();
-    let paths: BTreeMap<u64, &[u8]> = cgroups.iter().map(|cgroup| (cgroup.id, cgroup.path.as_slice())).collect();
+    let paths: BTreeMap<u64, &[u8]> =
+        cgroups.iter().map(|cgroup| (cgroup.id, cgroup.path.as_slice())).collect();
     let bound = |(id, binding): &(u64, Binding)| {
         let path = paths.get(id).copied();
         let pids: BTreeSet<u32> = match (path, &hierarchy) {

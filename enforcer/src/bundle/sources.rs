@@ -49,7 +49,11 @@ impl Mistakes {
     #[must_use]
     pub fn render(&self, style: Style) -> String {
         let drawn: String = self.0.iter().map(|error| error.render(style)).collect();
-        let files = if self.0.len() == 1 { "1 policy has".to_owned() } else { format!("{} policies have", self.0.len()) };
+        let files = if self.0.len() == 1 {
+            "1 policy has".to_owned()
+        } else {
+            format!("{} policies have", self.0.len())
+        };
         format!("{drawn}{files} mistakes")
     }
 }
@@ -122,7 +126,8 @@ fn is_policy(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "policy = \"web\"\n[workload]\nunit = \"nginx.service\"\n[exec]\nallow = [\"/usr/sbin/nginx\"]\n";
+    const GOOD: &str =
+        "policy = \"web\"\n[workload]\nunit = \"nginx.service\"\n[exec]\nallow = [\"/usr/sbin/nginx\"]\n";
 
     #[test]
     fn directories_give_their_policies_in_order() {
@@ -149,6 +154,10 @@ mod tests {
         assert_eq!(verify(vec![good.clone()], consent).unwrap()[0].name(), "web");
         let bad = [source("one.toml", "policy = 3"), good, source("two.toml", "nonsense")];
         let error = verify(bad.to_vec(), consent).unwrap_err().to_string();
-        assert!(error.contains("one.toml") && error.contains("two.toml") && error.contains("2 policies have mistakes"));
+        assert!(
+            error.contains("one.toml")
+                && error.contains("two.toml")
+                && error.contains("2 policies have mistakes")
+        );
     }
 }

@@ -75,7 +75,9 @@ fn refuse_removal<'a>(current: impl Iterator<Item = &'a str>, wanted: &[Verified
 fn print(policies: &[VerifiedBundle], put: &Put) {
     let installed = &put.installed;
     println!("generation {} is in force with {} policies", installed.generation, policies.len());
-    for (what, names) in [("added", &installed.added), ("changed", &installed.changed), ("removed", &installed.removed)] {
+    for (what, names) in
+        [("added", &installed.added), ("changed", &installed.changed), ("removed", &installed.removed)]
+    {
         if !names.is_empty() {
             println!("  {what}: {}", names.join(", "));
         }
@@ -86,13 +88,19 @@ fn print(policies: &[VerifiedBundle], put: &Put) {
     let error = std::io::stderr();
     for bundle in policies {
         let unsigned = output::paint(&error, output::Colour::Red, "UNSIGNED");
-        eprintln!("warning: {} is {unsigned}: whoever can write {} decides what it allows", bundle.name(), bundle.origin());
+        eprintln!(
+            "warning: {} is {unsigned}: whoever can write {} decides what it allows",
+            bundle.name(),
+            bundle.origin()
+        );
     }
     if !installed.removed.is_empty() {
         eprintln!("warning: tasks that were under a removed policy are unrestricted now");
     }
     if let Some(reason) = &installed.untidy {
-        eprintln!("warning: left-overs of the old generation remain ({reason}); the next installation removes them");
+        eprintln!(
+            "warning: left-overs of the old generation remain ({reason}); the next installation removes them"
+        );
     }
 }
 

@@ -33,8 +33,10 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
 
 fn print(status: &Status) {
     let out = stdout();
-    let on = if status.enforcing { paint(&out, Colour::Green, "on") } else { paint(&out, Colour::Red, "OFF") };
-    let daemon = if status.daemon { "running" } else { "not running (enforcement does not need it; events do)" };
+    let on =
+        if status.enforcing { paint(&out, Colour::Green, "on") } else { paint(&out, Colour::Red, "OFF") };
+    let daemon =
+        if status.daemon { "running" } else { "not running (enforcement does not need it; events do)" };
     println!("enforcement  {on}, {} of {} hooks attached", status.links.attached, status.links.expected);
     println!("daemon       {daemon}");
     if let Some(generation) = status.generation {
@@ -97,7 +99,8 @@ fn modes(policy: &PolicyStatus) -> String {
     match values.as_slice() {
         [one] => (*one).to_owned(),
         _ => {
-            let each: Vec<String> = policy.modes.iter().map(|(family, mode)| format!("{family} {mode}")).collect();
+            let each: Vec<String> =
+                policy.modes.iter().map(|(family, mode)| format!("{family} {mode}")).collect();
             each.join(", ")
         }
     }

@@ -48,7 +48,14 @@ impl Pipeline {
     pub fn start(enricher: Enricher, sinks: Vec<Box<dyn Sink>>) -> std::io::Result<Self> {
         let (queue, items) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
-        let worker = Worker { enricher, sinks, dropped: Arc::clone(&dropped), unwritten: false, settled: Instant::now(), complained: false };
+        let worker = Worker {
+            enricher,
+            sinks,
+            dropped: Arc::clone(&dropped),
+            unwritten: false,
+            settled: Instant::now(),
+            complained: false,
+        };
         let thread = std::thread::Builder::new().name("events".into()).spawn(move || worker.run(&items))?;
         Ok(Self { queue, dropped, thread })
     }
@@ -154,7 +161,12 @@ impl Worker {
 }
 
 fn lost(place: LostPlace, count: u64) -> Record {
-    Record::Lost(LostRecord { schema_version: SCHEMA_VERSION, time: rfc3339(SystemTime::now()), place, count })
+    Record::Lost(LostRecord {
+        schema_version: SCHEMA_VERSION,
+        time: rfc3339(SystemTime::now()),
+        place,
+        count,
+    })
 }
 
 #[cfg(test)]
@@ -205,7 +217,9 @@ mod tests {
         let records = memory.0.lock().unwrap();
         assert!(matches!(&records[0], Record::Decision(_)));
         assert!(matches!(&records[1], Record::Lost(lost) if lost.place == LostPlace::Decoder));
-        assert!(matches!(&records[2], Record::Lost(lost) if lost.place == LostPlace::Ring && lost.count == 3));
+        assert!(
+            matches!(&records[2], Record::Lost(lost) if lost.place == LostPlace::Ring && lost.count == 3)
+        );
     }
 
     #[test]

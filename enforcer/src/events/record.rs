@@ -3,12 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use enforcer_common::{
-    hook::Hook,
-    net::Flow,
-    rights::Rights,
-    verdict::Fault,
-};
+use enforcer_common::{hook::Hook, net::Flow, rights::Rights, verdict::Fault};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -304,9 +299,7 @@ fn by_rights(needed: Rights) -> &'static str {
 
 fn object(object: &Object) -> ObjectRecord {
     match object {
-        Object::Name(name) if name.starts_with(b"@") => {
-            ObjectRecord::Unix { name: text::from_bytes(name) }
-        }
+        Object::Name(name) if name.starts_with(b"@") => ObjectRecord::Unix { name: text::from_bytes(name) },
         Object::Name(name) => ObjectRecord::Path { path: text::from_bytes(name) },
         Object::Unnamed(name) => ObjectRecord::Unnamed { name: text::from_bytes(name) },
         Object::Memory => ObjectRecord::Memory,
@@ -369,7 +362,9 @@ pub fn compact(record: &Record) -> String {
                 ObjectRecord::Address { address, port, protocol, .. } if address.contains(':') => {
                     format!("{protocol} [{address}]:{port}")
                 }
-                ObjectRecord::Address { address, port, protocol, .. } => format!("{protocol} {address}:{port}"),
+                ObjectRecord::Address { address, port, protocol, .. } => {
+                    format!("{protocol} {address}:{port}")
+                }
                 ObjectRecord::Socket { family, raw } => format!("{}{family}", if *raw { "raw " } else { "" }),
                 ObjectRecord::Privilege { privilege } => privilege.clone(),
             };
@@ -380,7 +375,6 @@ pub fn compact(record: &Record) -> String {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -93,7 +93,12 @@ mod tests {
     use crate::events::record::{LostPlace, LostRecord, SCHEMA_VERSION};
 
     fn lost(count: u64) -> Record {
-        Record::Lost(LostRecord { schema_version: SCHEMA_VERSION, time: String::new(), place: LostPlace::Ring, count })
+        Record::Lost(LostRecord {
+            schema_version: SCHEMA_VERSION,
+            time: String::new(),
+            place: LostPlace::Ring,
+            count,
+        })
     }
 
     #[test]

@@ -59,7 +59,9 @@ pub fn start(types: &KernelTypes, sizes: &Sizes, pins: &Pins) -> Result<Attached
     let hooks = load::available_hooks(types)?;
     pins.create()?;
     if pins.maps_presence() == Presence::Partial {
-        tracing::warn!("some pinned maps are gone: starting with fresh ones, policies have to be installed again");
+        tracing::warn!(
+            "some pinned maps are gone: starting with fresh ones, policies have to be installed again"
+        );
         pins.remove_maps()?;
     }
     let mut object = load::prepare(types, sizes, Some(pins))?;

@@ -12,7 +12,9 @@ use std::{
 };
 
 use enforcer_common::{
-    abi::{ARENA_CHUNK_CELLS, Binding, ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey, SLOT_SELECTORS},
+    abi::{
+        ARENA_CHUNK_CELLS, Binding, ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey, SLOT_SELECTORS,
+    },
     decide::{Bytes, Step, Tables, granted},
     hash::Key,
     rights::Rights,
@@ -176,10 +178,13 @@ mod tests {
     };
 
     fn installed(names: &[(&str, &str)]) -> FakeMaps {
-        let policies: Vec<_> =
-            names.iter().map(|(name, cgroup)| VerifiedBundle::for_tests(image_of(name, &[]), cgroup)).collect();
+        let policies: Vec<_> = names
+            .iter()
+            .map(|(name, cgroup)| VerifiedBundle::for_tests(image_of(name, &[]), cgroup))
+            .collect();
         let mut maps = FakeMaps::default();
-        install(&mut maps, &mut FakeStore::default(), &Desired { policies: &policies, launchers: &[] }).unwrap();
+        install(&mut maps, &mut FakeStore::default(), &Desired { policies: &policies, launchers: &[] })
+            .unwrap();
         maps.log.clear();
         maps
     }
@@ -208,7 +213,10 @@ mod tests {
         let expected = Binding { slot: 2, incarnation: maps.head(2).incarnation };
         assert_eq!(maps.bindings, BTreeMap::from([(20, expected), (30, expected)]));
         assert_eq!(maps.control.bind_epoch, epoch + 1);
-        assert!(matches!(maps.log.last(), Some(Did::Control(1))), "the epoch grows after the bindings are there");
+        assert!(
+            matches!(maps.log.last(), Some(Did::Control(1))),
+            "the epoch grows after the bindings are there"
+        );
     }
 
     #[test]

@@ -111,13 +111,8 @@ impl KernelTypes {
             return Err(damaged(8, "a section ends past the file"));
         }
         let layout = layout(&data, header)?;
-        let mut parsed = Self {
-            strings,
-            records: vec![types],
-            structures: HashMap::new(),
-            symbols: HashMap::new(),
-            data,
-        };
+        let mut parsed =
+            Self { strings, records: vec![types], structures: HashMap::new(), symbols: HashMap::new(), data };
         let mut at = types;
         while at < types_end {
             let id = u32::try_from(parsed.records.len()).map_err(|_| damaged(at, "too many types"))?;
@@ -202,7 +197,8 @@ impl KernelTypes {
             2 | 7 | kind::TYPEDEF..=kind::FUNC | 16 | kind::TYPE_TAG => 0,
             other => {
                 let other = usize::try_from(other).map_err(|_| damaged(at, "impossible kind"))?;
-                let (fixed, each) = layout.get(other).ok_or_else(|| damaged(at, "a kind of type newer than this program"))?;
+                let (fixed, each) =
+                    layout.get(other).ok_or_else(|| damaged(at, "a kind of type newer than this program"))?;
                 fixed + count * each
             }
         };
@@ -248,7 +244,10 @@ impl KernelTypes {
         // Chains in C are short; the bound is against a file that goes in circles.
         for _ in 0..32 {
             let index = usize::try_from(id).unwrap_or(usize::MAX);
-            let at = *self.records.get(index).ok_or_else(|| damaged(0, "a reference to a type that is not there"))?;
+            let at = *self
+                .records
+                .get(index)
+                .ok_or_else(|| damaged(0, "a reference to a type that is not there"))?;
             if id == 0 {
                 return Ok(None);
             }
@@ -288,7 +287,9 @@ fn layout(data: &[u8], header: usize) -> Result<Layout, BtfError> {
     }
     let start = header.saturating_add(offset(data, 24)?);
     let len = offset(data, 28)?;
-    let section = data.get(start..start.saturating_add(len)).ok_or_else(|| damaged(24, "a section ends past the file"))?;
+    let section = data
+        .get(start..start.saturating_add(len))
+        .ok_or_else(|| damaged(24, "a section ends past the file"))?;
     Ok(section.chunks_exact(4).map(|entry| (usize::from(entry[0]), usize::from(entry[1]))).collect())
 }
 
@@ -385,7 +386,8 @@ pub(crate) mod tests {
         let inner = writer.structure("path", &[("mnt", int, 0), ("dentry", int, 64)]);
         let alias = writer.simple(kind::TYPEDEF, "path_t", inner);
         let constant = writer.simple(kind::CONST, "", alias);
-        let anonymous = writer.composite(kind::UNION << 24, "", &[("f_path", constant, 0), ("f_other", int, 0)]);
+        let anonymous =
+            writer.composite(kind::UNION << 24, "", &[("f_path", constant, 0), ("f_other", int, 0)]);
         writer.structure("file", &[("f_inode", int, 0), ("", anonymous, 128)]);
         // Kind flag: the top byte of a member's place is its width.
         writer.composite(
@@ -423,7 +425,9 @@ pub(crate) mod tests {
     fn all_missing_fields_are_named_at_once() {
         let error = sample().field_offsets().unwrap_err();
         let BtfError::MissingFields(missing) = &error else { panic!("{error}") };
-        assert!(missing.contains(&"file.f_mode".to_owned()) && missing.contains(&"task_struct.mm".to_owned()));
+        assert!(
+            missing.contains(&"file.f_mode".to_owned()) && missing.contains(&"task_struct.mm".to_owned())
+        );
         assert!(!missing.contains(&"file.f_inode".to_owned()));
         assert!(error.to_string().contains("task_struct.mm"));
     }

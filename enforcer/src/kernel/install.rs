@@ -11,7 +11,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use enforcer_common::{
-    abi::{Control, ExactKey, Grant, Head, PrefixKey, SLOT_FIRST_POLICY, SLOT_LAUNCHERS, SLOT_SELECTORS, SLOTS, Slot},
+    abi::{
+        Control, ExactKey, Grant, Head, PrefixKey, SLOT_FIRST_POLICY, SLOT_LAUNCHERS, SLOT_SELECTORS, SLOTS,
+        Slot,
+    },
     hash::Key,
     maps as names,
     rights::Rights,
@@ -228,7 +231,9 @@ fn recover<M: Maps, S: StateStore>(
     }
     let nothing = heads.iter().all(|head| head.incarnation == 0);
     if !nothing {
-        tracing::warn!("the state file does not describe what is installed; names are found again by content");
+        tracing::warn!(
+            "the state file does not describe what is installed; names are found again by content"
+        );
     }
     let installed = derive(maps, control, &heads, desired)?;
     sweep(maps, &installed)?;
@@ -275,7 +280,9 @@ fn derive<M: Maps>(
     let tables = derive_tables(maps, heads)?;
     let mut unclaimed: Vec<&VerifiedBundle> = desired.policies.iter().collect();
     let mut policies = Vec::new();
-    for (slot, head) in (0..).zip(heads).filter(|(slot, head)| *slot >= SLOT_FIRST_POLICY && head.incarnation != 0) {
+    for (slot, head) in
+        (0..).zip(heads).filter(|(slot, head)| *slot >= SLOT_FIRST_POLICY && head.incarnation != 0)
+    {
         let table = tables.iter().find(|table| table.id == head.table);
         let at = Placement {
             table: head.table,
@@ -317,7 +324,8 @@ fn derive_tables<M: Maps>(maps: &M, heads: &[Head]) -> Result<Vec<TableRecord>, 
     for head in heads.iter().filter(|head| head.incarnation != 0) {
         tables.entry(head.table).or_insert_with(|| {
             let first = head.transitions / enforcer_common::abi::ARENA_CHUNK_CELLS;
-            let end = head.accepts.saturating_add(head.states.saturating_mul(enforcer_common::abi::ACCEPT_CELLS));
+            let end =
+                head.accepts.saturating_add(head.states.saturating_mul(enforcer_common::abi::ACCEPT_CELLS));
             let chunks = end.div_ceil(enforcer_common::abi::ARENA_CHUNK_CELLS).saturating_sub(first);
             TableRecord {
                 id: head.table,
@@ -347,7 +355,13 @@ fn derive_tables<M: Maps>(maps: &M, heads: &[Head]) -> Result<Vec<TableRecord>, 
 }
 
 /// Whether a slot holds just this image.
-fn holds<M: Maps>(maps: &M, image: &PolicyImage, at: Placement, head: &Head, key: Key) -> Result<bool, MapFault> {
+fn holds<M: Maps>(
+    maps: &M,
+    image: &PolicyImage,
+    at: Placement,
+    head: &Head,
+    key: Key,
+) -> Result<bool, MapFault> {
     if place::head(image, at, head.incarnation) != *head {
         return Ok(false);
     }
@@ -358,7 +372,8 @@ fn holds<M: Maps>(maps: &M, image: &PolicyImage, at: Placement, head: &Head, key
         }
     }
     let exact = maps.exact_keys()?.iter().filter(|key| key.table == at.table).count();
-    let mut prefixes: Vec<_> = maps.prefixes()?.into_iter().filter(|(key, _)| key.table == at.table).collect();
+    let mut prefixes: Vec<_> =
+        maps.prefixes()?.into_iter().filter(|(key, _)| key.table == at.table).collect();
     let mut expected = contents.prefixes.clone();
     prefixes.sort_by_key(|(key, _)| *key);
     expected.sort_by_key(|(key, _)| *key);
@@ -371,7 +386,8 @@ fn holds<M: Maps>(maps: &M, image: &PolicyImage, at: Placement, head: &Head, key
 /// Removes entries of tables that are not part of the snapshot.
 fn sweep<M: Maps>(maps: &mut M, live: &Snapshot) -> Result<(), MapFault> {
     let tables: BTreeSet<u32> = live.tables.iter().map(|table| table.id).collect();
-    let exact: Vec<ExactKey> = maps.exact_keys()?.into_iter().filter(|key| !tables.contains(&key.table)).collect();
+    let exact: Vec<ExactKey> =
+        maps.exact_keys()?.into_iter().filter(|key| !tables.contains(&key.table)).collect();
     maps.remove_exact(&exact)?;
     let prefixes: Vec<PrefixKey> =
         maps.prefixes()?.into_iter().map(|(key, _)| key).filter(|key| !tables.contains(&key.table)).collect();
@@ -389,7 +405,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(state: &State, desired: &Desired<'_>, sizes: Sizes, control: &Control) -> Result<Self, InstallError> {
+    fn new(
+        state: &State,
+        desired: &Desired<'_>,
+        sizes: Sizes,
+        control: &Control,
+    ) -> Result<Self, InstallError> {
         refuse_duplicates(desired.policies)?;
         let mut incarnations = Counter(state.next_incarnation);
         let slots = assign_slots(&state.installed, desired.policies, &mut incarnations)?;
@@ -520,7 +541,8 @@ fn assign_slots(
         .map(|bundle| match before.policy(bundle.name()) {
             Some(policy) => Ok((policy.slot, policy.incarnation)),
             None => {
-                let slot = free.next().ok_or(InstallError::TooManyPolicies { count: policies.len(), room })?;
+                let slot =
+                    free.next().ok_or(InstallError::TooManyPolicies { count: policies.len(), room })?;
                 Ok((slot, incarnations.next()))
             }
         })
@@ -683,7 +705,11 @@ mod tests {
         VerifiedBundle::for_tests(image, &format!("/{name}"))
     }
 
-    fn put(maps: &mut FakeMaps, store: &mut FakeStore, policies: &[VerifiedBundle]) -> Result<Installed, InstallError> {
+    fn put(
+        maps: &mut FakeMaps,
+        store: &mut FakeStore,
+        policies: &[VerifiedBundle],
+    ) -> Result<Installed, InstallError> {
         install(maps, store, &Desired { policies, launchers: &[LAUNCHER.to_owned()] })
     }
 
@@ -697,7 +723,8 @@ mod tests {
     fn the_first_installation() {
         let (mut maps, mut store) = (FakeMaps::default(), FakeStore::default());
         maps.control.hash_key = [0, 0];
-        let report = put(&mut maps, &mut store, &[bundle("web", &[(b"/usr/sbin/nginx", Rights::EXEC)])]).unwrap();
+        let report =
+            put(&mut maps, &mut store, &[bundle("web", &[(b"/usr/sbin/nginx", Rights::EXEC)])]).unwrap();
         assert_eq!((report.generation, report.added.as_slice()), (1, ["web".to_owned()].as_slice()));
         assert_ne!(maps.control.hash_key, [0, 0]);
         assert!(allows(&maps, 2, b"/usr/sbin/nginx"));
@@ -721,7 +748,11 @@ mod tests {
         let at = |wanted: fn(&Did) -> bool| maps.log.iter().position(wanted).unwrap();
         let last = |wanted: fn(&Did) -> bool| maps.log.iter().rposition(wanted).unwrap();
         let flip = at(|did| matches!(did, Did::Control(_)));
-        assert_eq!(maps.log[0], Did::Waited, "programs of the swap before the last may read the half to be written");
+        assert_eq!(
+            maps.log[0],
+            Did::Waited,
+            "programs of the swap before the last may read the half to be written"
+        );
         assert!(last(|did| matches!(did, Did::Table(_))) < at(|did| matches!(did, Did::Heads(_))));
         assert!(at(|did| matches!(did, Did::Heads(2))) < flip);
         let wait = last(|did| matches!(did, Did::Waited));
@@ -846,8 +877,12 @@ mod tests {
         maps.log.clear();
         let mut audit = image_of("a", same);
         audit.modes[0] = 1;
-        put(&mut maps, &mut store, &[VerifiedBundle::for_tests(audit, "/system.slice/a.service"), bundle("b", same)])
-            .unwrap();
+        put(
+            &mut maps,
+            &mut store,
+            &[VerifiedBundle::for_tests(audit, "/system.slice/a.service"), bundle("b", same)],
+        )
+        .unwrap();
         assert_eq!((maps.head(2).table, maps.head(2).modes[0]), (table, 1));
         assert!(!maps.log.iter().any(|did| matches!(did, Did::Table(_) | Did::Removed(_))), "{:?}", maps.log);
     }

@@ -23,6 +23,7 @@ use super::{
     pin::Pins,
     place::hex,
 };
+use crate::kernel::chain;
 
 /// The BPF object, as `build.rs` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer.bpf.o"));
@@ -141,7 +142,8 @@ pub struct Object {
 /// # Errors
 /// [`LoadError::MissingHooks`] when one that is needed is not there.
 pub fn available_hooks(types: &KernelTypes) -> Result<Vec<Hook>, LoadError> {
-    let (available, absent): (Vec<Hook>, Vec<Hook>) = Hook::ALL.iter().partition(|hook| types.has_hook(**hook));
+    let (available, absent): (Vec<Hook>, Vec<Hook>) =
+        Hook::ALL.iter().partition(|hook| types.has_hook(**hook));
     let missing: Vec<Hook> = absent.into_iter().filter(|hook| optional(*hook).is_none()).collect();
     if missing.is_empty() { Ok(available) } else { Err(LoadError::MissingHooks(missing)) }
 }
@@ -252,21 +254,6 @@ fn host_mount_namespace() -> io::Result<u32> {
 
 fn join(hooks: &[Hook]) -> String {
     hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ")
-}
-
-/// An error and its sources in one line: aya's own messages leave the cause to the source.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

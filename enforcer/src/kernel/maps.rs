@@ -8,17 +8,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{Array, HashMap, IterableMap, LpmTrie, Map, MapData, MapError as AyaError, RingBuf, lpm_trie};
+use aya::maps::{
+    Array, HashMap, IterableMap, LpmTrie, Map, MapData, MapError as AyaError, RingBuf, lpm_trie,
+};
 use enforcer_common::{
     abi::{
-        ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, Counter, ExactKey, Grant, Head, Label, PortRange,
-        PortSpan, PrefixKey, SLOTS,
+        ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, Counter, ExactKey, Grant, Head, Label,
+        PortRange, PortSpan, PrefixKey, SLOTS,
     },
     maps::{self, head_index},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::pod::Wire;
+use super::{chain, pod::Wire};
 use crate::sys;
 
 /// How many entries each map is made for.
@@ -107,7 +109,7 @@ impl fmt::Display for Operation {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The pin is not there or not readable.
-    #[error("cannot open the pinned map {}: {source}; is enforcement on? start it with `enforcer run`", path.display())]
+    #[error("cannot open the pinned map {}: {}; is enforcement on? start it with `enforcer run`", path.display(), chain(.source))]
     Pin {
         /// The pin.
         path: PathBuf,
@@ -244,7 +246,10 @@ impl BpfMaps {
     pub fn counters(&self) -> Result<[u64; COUNTER_SLOTS as usize], MapFault> {
         let mut values = [0; COUNTER_SLOTS as usize];
         for (index, value) in (0u32..).zip(values.iter_mut()) {
-            *value = self.counters.get(&index, 0).map_err(|error| fault(maps::COUNTERS, Operation::Read, error))?;
+            *value = self
+                .counters
+                .get(&index, 0)
+                .map_err(|error| fault(maps::COUNTERS, Operation::Read, error))?;
         }
         Ok(values)
     }
@@ -265,7 +270,9 @@ impl BpfMaps {
         let Ok(process) = sys::pidfd_open(pid) else { return Ok(None) };
         match sys::bpf::task_storage(self.labels.fd().as_fd(), process.as_fd()) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
-            other => other.map_err(|source| MapFault { map: maps::LABELS, operation: Operation::Read, source }),
+            other => {
+                other.map_err(|source| MapFault { map: maps::LABELS, operation: Operation::Read, source })
+            }
         }
     }
 }
@@ -276,7 +283,10 @@ impl Maps for BpfMaps {
     }
 
     fn control(&self) -> Result<Control, MapFault> {
-        self.control.get(&0, 0).map(|Wire(control)| control).map_err(|error| fault(maps::CONTROL, Operation::Read, error))
+        self.control
+            .get(&0, 0)
+            .map(|Wire(control)| control)
+            .map_err(|error| fault(maps::CONTROL, Operation::Read, error))
     }
 
     fn set_control(&mut self, control: &Control) -> Result<(), MapFault> {
@@ -392,8 +402,11 @@ impl Maps for BpfMaps {
     }
 
     fn unbind(&mut self, cgroup: u64) -> Result<(), MapFault> {
-        removed(self.bindings.remove(&cgroup))
-            .map_err(|source| MapFault { map: maps::BINDINGS, operation: Operation::Remove, source })
+        removed(self.bindings.remove(&cgroup)).map_err(|source| MapFault {
+            map: maps::BINDINGS,
+            operation: Operation::Remove,
+            source,
+        })
     }
 
     fn wait_for_programs(&mut self) -> Result<(), MapFault> {
@@ -455,9 +468,10 @@ fn write_array<V: Plain>(
     in_portions(name, Operation::Write, &entries, |portion| {
         let (keys, values): (Vec<u32>, Vec<V>) = portion.iter().copied().unzip();
         match sys::bpf::update_batch(descriptor(map), &keys, &values) {
-            Err(error) if error.is_unsupported() => {
-                portion.iter().try_for_each(|(index, value)| map.set(*index, Wire(*value), 0)).map_err(io_error)
-            }
+            Err(error) if error.is_unsupported() => portion
+                .iter()
+                .try_for_each(|(index, value)| map.set(*index, Wire(*value), 0))
+                .map_err(io_error),
             other => other.map_err(|error| error.source),
         }
     })
@@ -473,7 +487,11 @@ fn read_array<V: Plain>(
     match sys::bpf::read_array(descriptor(map), first, &mut values) {
         Ok(()) => Ok(values),
         Err(error) if error.is_unsupported() => (first..first.saturating_add(count))
-            .map(|index| map.get(&index, 0).map(|Wire(value)| value).map_err(|error| fault(name, Operation::Read, error)))
+            .map(|index| {
+                map.get(&index, 0)
+                    .map(|Wire(value)| value)
+                    .map_err(|error| fault(name, Operation::Read, error))
+            })
             .collect(),
         Err(error) => Err(MapFault { map: name, operation: Operation::Read, source: error.source }),
     }

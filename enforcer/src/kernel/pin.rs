@@ -132,7 +132,9 @@ impl Pins {
             Err(error) => return Err(failed("read", &directory)(error)),
         };
         entries
-            .map(|entry| entry.map(|entry| LinkSet { path: entry.path() }).map_err(failed("read", &directory)))
+            .map(|entry| {
+                entry.map(|entry| LinkSet { path: entry.path() }).map_err(failed("read", &directory))
+            })
             .collect()
     }
 

@@ -169,7 +169,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::{kernel::testing::{FakeMaps, image_of}, policy::image::Automaton};
+    use crate::{
+        kernel::testing::{FakeMaps, image_of},
+        policy::image::Automaton,
+    };
 
     const AT: Placement = Placement { table: 9, arena: 3, ports: 40 };
 

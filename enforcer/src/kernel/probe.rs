@@ -129,7 +129,14 @@ pub fn probe(root: Root<'_>, types: &Result<KernelTypes, BtfError>) -> Report {
 /// Loads every program, attaches none, and forgets them: asks the verifier itself.
 #[must_use]
 pub fn try_load(types: &KernelTypes) -> Finding {
-    let sizes = Sizes { exact: 1024, arena: 1024, prefixes: 1024, ports: 1024, bindings: 1024, events_bytes: 1 << 20 };
+    let sizes = Sizes {
+        exact: 1024,
+        arena: 1024,
+        prefixes: 1024,
+        ports: 1024,
+        bindings: 1024,
+        events_bytes: 1 << 20,
+    };
     let started = std::time::Instant::now();
     let result = load::available_hooks(types).and_then(|hooks| {
         load::prepare(types, &sizes, None)?.load_programs(&hooks)?;
@@ -174,13 +181,12 @@ fn lsm(root: Root<'_>) -> Finding {
     }
     // `capability` is always on and not named in the parameter.
     let listed: Vec<&str> = active.split(',').filter(|name| *name != "capability").chain(["bpf"]).collect();
-    Finding::new("lsm", Grade::Failure, format!("bpf is not among the active security modules ({active})")).advise(
-        format!(
+    Finding::new("lsm", Grade::Failure, format!("bpf is not among the active security modules ({active})"))
+        .advise(format!(
             "boot with the kernel parameter `lsm={}`; with GRUB: append it to GRUB_CMDLINE_LINUX in \
              /etc/default/grub, run update-grub, reboot",
             listed.join(",")
-        ),
-    )
+        ))
 }
 
 fn hook_findings(types: &KernelTypes) -> Vec<HookFinding> {
@@ -198,13 +204,14 @@ fn hook_findings(types: &KernelTypes) -> Vec<HookFinding> {
 fn hook_summary(hooks: &[HookFinding]) -> Finding {
     let absent: Vec<&HookFinding> = hooks.iter().filter(|hook| !hook.present).collect();
     let names: Vec<&str> = absent.iter().map(|hook| hook.name).collect();
-    let needed = absent.iter().any(|hook| Hook::from_name(hook.name).is_some_and(|hook| load::optional(hook).is_none()));
+    let needed = absent
+        .iter()
+        .any(|hook| Hook::from_name(hook.name).is_some_and(|hook| load::optional(hook).is_none()));
     if names.is_empty() {
         Finding::new("hooks", Grade::Ok, format!("all {} found", hooks.len()))
     } else if needed {
-        Finding::new("hooks", Grade::Failure, format!("missing: {}", names.join(", "))).advise(
-            "the kernel needs CONFIG_BPF_LSM, CONFIG_SECURITY_NETWORK and CONFIG_SECURITY_PATH",
-        )
+        Finding::new("hooks", Grade::Failure, format!("missing: {}", names.join(", ")))
+            .advise("the kernel needs CONFIG_BPF_LSM, CONFIG_SECURITY_NETWORK and CONFIG_SECURITY_PATH")
     } else {
         Finding::new("hooks", Grade::Warning, format!("missing, and not needed: {}", names.join(", ")))
     }
@@ -216,10 +223,12 @@ fn task_storage(root: Root<'_>) -> Finding {
     let cpus = root.read("/proc/cpuinfo").unwrap_or_default();
     let lacks = cfg!(target_arch = "x86_64") && !cpus.split_ascii_whitespace().any(|flag| flag == "cx16");
     match (lacks, version(&release)) {
-        (true, Some(version)) if version >= (7, 0) => {
-            Finding::new("task-storage", Grade::Failure, "the processor lacks cmpxchg16b, without which this kernel has no task storage")
-                .advise("give the virtual machine a processor model with cx16")
-        }
+        (true, Some(version)) if version >= (7, 0) => Finding::new(
+            "task-storage",
+            Grade::Failure,
+            "the processor lacks cmpxchg16b, without which this kernel has no task storage",
+        )
+        .advise("give the virtual machine a processor model with cx16"),
         _ => Finding::new("task-storage", Grade::Ok, "usable"),
     }
 }
@@ -245,8 +254,10 @@ fn lockdown(root: Root<'_>) -> Finding {
     let mode = root.read("/sys/kernel/security/lockdown").unwrap_or_default();
     let active = mode.split(['[', ']']).nth(1).unwrap_or("none").to_owned();
     match active.as_str() {
-        "confidentiality" => Finding::new("lockdown", Grade::Failure, "confidentiality: programs may not read kernel memory")
-            .advise("boot with `lockdown=integrity` or without the parameter"),
+        "confidentiality" => {
+            Finding::new("lockdown", Grade::Failure, "confidentiality: programs may not read kernel memory")
+                .advise("boot with `lockdown=integrity` or without the parameter")
+        }
         _ => Finding::new("lockdown", Grade::Info, active),
     }
 }
@@ -264,7 +275,11 @@ fn tpm(root: Root<'_>) -> Finding {
     if root.exists("/dev/tpmrm0") {
         Finding::new("tpm", Grade::Ok, "/dev/tpmrm0 is there")
     } else {
-        Finding::new("tpm", Grade::Info, "no TPM 2.0 (/dev/tpmrm0): policies cannot be bound to measured boot")
+        Finding::new(
+            "tpm",
+            Grade::Info,
+            "no TPM 2.0 (/dev/tpmrm0): policies cannot be bound to measured boot",
+        )
     }
 }
 
@@ -289,7 +304,8 @@ mod tests {
 
     #[test]
     fn versions() {
-        let table = [("6.12.107+deb13-amd64", Some((6, 12))), ("7.3-rc1", Some((7, 3))), ("x", None), ("6", None)];
+        let table =
+            [("6.12.107+deb13-amd64", Some((6, 12))), ("7.3-rc1", Some((7, 3))), ("x", None), ("6", None)];
         for (release, expected) in table {
             assert_eq!(version(release), expected, "{release}");
         }
@@ -314,7 +330,13 @@ mod tests {
         for name in ["kernel", "lsm", "fields", "hooks", "cgroup2", "bpffs"] {
             assert_eq!(grade(&report, name), Grade::Failure, "{name}");
         }
-        assert!(report.findings.iter().filter(|finding| finding.grade == Grade::Failure).all(|finding| finding.advice.is_some()));
+        assert!(
+            report
+                .findings
+                .iter()
+                .filter(|finding| finding.grade == Grade::Failure)
+                .all(|finding| finding.advice.is_some())
+        );
         assert_eq!(report.hooks.len(), Hook::ALL.len());
     }
 }

@@ -9,7 +9,8 @@ use std::{
 
 use enforcer_common::{
     abi::{
-        ARENA_CHUNK_CELLS, ArenaChunk, Binding, Control, ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey, SLOTS,
+        ARENA_CHUNK_CELLS, ArenaChunk, Binding, Control, ExactKey, Grant, Head, PortRange, PortSpan,
+        PrefixKey, SLOTS,
     },
     decide::{Step, Tables},
     hash::Key,

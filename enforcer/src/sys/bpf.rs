@@ -100,11 +100,18 @@ where
     batch(MAP_DELETE_BATCH, map, keys.len(), address(keys.as_bytes()), 0)
 }
 
-fn batch(command: libc::c_int, map: BorrowedFd<'_>, len: usize, keys: u64, values: u64) -> Result<(), BatchError> {
+fn batch(
+    command: libc::c_int,
+    map: BorrowedFd<'_>,
+    len: usize,
+    keys: u64,
+    values: u64,
+) -> Result<(), BatchError> {
     if len == 0 {
         return Ok(());
     }
-    let count = u32::try_from(len).map_err(|error| BatchError { done: 0, source: io::Error::other(error) })?;
+    let count =
+        u32::try_from(len).map_err(|error| BatchError { done: 0, source: io::Error::other(error) })?;
     let mut attr = BatchAttr { keys, values, count, map_fd: raw(&map), ..BatchAttr::default() };
     // SAFETY: `keys` and `values` are the starts of slices of `count` elements that the callers borrow for the whole
     // call. That the element sizes are the map's is the callers' part: `kernel::maps` checks them when it opens a map.
@@ -133,7 +140,8 @@ where
     let mut next = [0u32; 1];
     // The batch starts after this key.
     let before = first.checked_sub(1).map(|before| [before]);
-    let count = u32::try_from(values.len()).map_err(|error| BatchError { done: 0, source: io::Error::other(error) })?;
+    let count = u32::try_from(values.len())
+        .map_err(|error| BatchError { done: 0, source: io::Error::other(error) })?;
     let mut attr = BatchAttr {
         in_batch: before.as_ref().map_or(0, |before| address(before.as_bytes())),
         out_batch: address_mut(next.as_mut_bytes()),
