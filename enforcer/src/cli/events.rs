@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{BufRead as _, BufReader, Write as _, stdout},
+    io::{BufRead as _, BufReader, Write, stdout},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -63,7 +63,15 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     for text in last {
         writeln!(out, "{text}")?;
     }
-    while args.follow {
+    if args.follow {
+        follow(args, &mut log, &mut out)?;
+    }
+    Ok(Outcome::Well)
+}
+
+/// Goes on until nobody reads any more.
+fn follow(args: &Args, log: &mut Log, out: &mut impl Write) -> Result<()> {
+    loop {
         out.flush()?;
         std::thread::sleep(Duration::from_millis(200));
         while let Some(line) = log.next_line()? {
@@ -73,7 +81,6 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
         }
         log.follow_rotation(&args.event_log);
     }
-    Ok(Outcome::Well)
 }
 
 /// A log that is being written.

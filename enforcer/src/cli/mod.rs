@@ -43,7 +43,7 @@ enum Command {
     /// Say everything that is wrong with policies, without installing anything
     Check(check::CheckArgs),
     /// Tell whether a policy allows a request, and by which rule
-    Explain(explain::ExplainArgs),
+    Explain(Box<explain::ExplainArgs>),
     /// Show what is in force beside what should be
     Status(status::Args),
     /// Show what was denied
@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => return finish(check::run(args)),
-        Command::Explain(args) => return finish(explain::run(args)),
+        Command::Explain(args) => return finish(explain::run(*args)),
         Command::Apply(args) => apply::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Events(args) => events::run(&args),

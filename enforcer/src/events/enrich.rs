@@ -168,15 +168,10 @@ mod tests {
 
     #[test]
     fn stat_lines() {
-        let table: [(&[u8], Option<(&[u8], u32)>); 4] = [
-            (b"12 (cat) S 11 12", Some((b"cat", 11))),
-            (b"12 (a) b (c) R 7 1 1", Some((b"a) b (c", 7))),
-            (b"12 cat S 11", None),
-            (b"12 (cat", None),
-        ];
-        for (line, expected) in table {
-            assert_eq!(parse_stat(line), expected);
-        }
+        assert_eq!(parse_stat(b"12 (cat) S 11 12"), Some((&b"cat"[..], 11)));
+        assert_eq!(parse_stat(b"12 (a) b (c) R 7 1 1"), Some((&b"a) b (c"[..], 7)));
+        assert_eq!(parse_stat(b"12 cat S 11"), None);
+        assert_eq!(parse_stat(b"12 (cat"), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{
     pin::Pins,
     place::hex,
 };
+use crate::kernel::chain;
 
 /// The BPF object, as `build.rs` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer.bpf.o"));
@@ -253,21 +254,6 @@ fn host_mount_namespace() -> io::Result<u32> {
 
 fn join(hooks: &[Hook]) -> String {
     hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ")
-}
-
-/// An error and its sources in one line: aya's own messages leave the cause to the source.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

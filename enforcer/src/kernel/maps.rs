@@ -20,7 +20,7 @@ use enforcer_common::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::pod::Wire;
+use super::{chain, pod::Wire};
 use crate::sys;
 
 /// How many entries each map is made for.
@@ -109,7 +109,7 @@ impl fmt::Display for Operation {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The pin is not there or not readable.
-    #[error("cannot open the pinned map {}: {source}; is enforcement on? start it with `enforcer run`", path.display())]
+    #[error("cannot open the pinned map {}: {}; is enforcement on? start it with `enforcer run`", path.display(), chain(.source))]
     Pin {
         /// The pin.
         path: PathBuf,

@@ -13,3 +13,18 @@ pub mod probe;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
+
+/// An error and its sources in one line: aya's own messages leave the cause to the source.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = error.source();
+    }
+    text
+}
