@@ -1,1 +1,3 @@
 //! VM scenarios.
+
+pub mod report;
