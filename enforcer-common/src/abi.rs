@@ -234,8 +234,14 @@ pub struct Label {
     pub incarnation: u32,
     /// [`State`] code.
     pub state: u32,
-    /// [`Control::bind_epoch`] at the time of labelling.
+    /// Sum of [`Control::bind_epoch`] and the programs' own count of moves into bound cgroups, at the time of
+    /// labelling. A host label is valid only while the sum stands.
     pub bind_epoch: u32,
+    /// Non-zero while an entering task is starting a program that is not a launcher: the label arms once the exec has
+    /// passed the point of no return.
+    pub arming: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 crate::codes::codes! {
@@ -286,6 +292,6 @@ const _: () = {
     assert!(size_of::<PortSpan>() == 8);
     assert!(size_of::<PortRange>() == 16);
     assert!(size_of::<Binding>() == 8);
-    assert!(size_of::<Label>() == 16);
+    assert!(size_of::<Label>() == 24);
     assert!(Counter::ALL.len() <= COUNTERS as usize);
 };

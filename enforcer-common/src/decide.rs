@@ -77,6 +77,8 @@ pub enum Request<'a, T> {
     },
     /// Rights on a file that no name in the task's mount namespace leads to.
     Unnamed {
+        /// What its dentry is called, for people. Never matched.
+        name: &'a T,
         /// Why it has no name: [`Reason::Unlinked`] or [`Reason::Unreachable`].
         why: Reason,
         /// Rights that must all be granted.
@@ -122,7 +124,7 @@ pub fn decide<T: Text, L: Tables>(request: &Request<'_, T>, head: &Head, tables:
                 Decision::deny(Reason::NoRule)
             })
         }
-        Request::Unnamed { why, needed } => Ok(unnamed(why, needed, head)),
+        Request::Unnamed { why, needed, .. } => Ok(unnamed(why, needed, head)),
         Request::AnonymousExec => Ok(if head.switches & switch::ANONYMOUS_EXEC != 0 {
             Decision::allow_by_switch()
         } else {
@@ -438,12 +440,13 @@ mod tests {
 
     #[test]
     fn switches_open_only_their_own_door() {
+        const NAME: Bytes<'_> = Bytes(b"memfd:x");
         let ask = |switches, request: Ask<'_>| {
             decide(&request, &Head { switches, ..head() }, &tiny()).unwrap().verdict
         };
-        let read = Request::Unnamed { why: Reason::Unlinked, needed: Rights::READ };
-        let exec = Request::Unnamed { why: Reason::Unlinked, needed: Rights::EXEC };
-        let foreign = Request::Unnamed { why: Reason::Unreachable, needed: Rights::READ };
+        let read = Request::Unnamed { name: &NAME, why: Reason::Unlinked, needed: Rights::READ };
+        let exec = Request::Unnamed { name: &NAME, why: Reason::Unlinked, needed: Rights::EXEC };
+        let foreign = Request::Unnamed { name: &NAME, why: Reason::Unreachable, needed: Rights::READ };
         assert_eq!(ask(0, read), Verdict::Deny);
         assert_eq!(ask(switch::UNLINKED_FILES, read), Verdict::Allow);
         assert_eq!(ask(switch::UNLINKED_FILES, exec), Verdict::Deny);

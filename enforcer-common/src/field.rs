@@ -63,8 +63,6 @@ fields! {
     InodeSb => "inode"."i_sb",
     /// Magic number of the file system.
     SbMagic => "super_block"."s_magic",
-    /// Mounts of the file system, oldest first, linked through `mount.mnt_instance`.
-    SbMounts => "super_block"."s_mounts",
     /// Where a mount shows up in a vfsmount pointer.
     MountVfs => "mount"."mnt",
     /// `struct mount *`.
@@ -89,6 +87,14 @@ fields! {
     NsproxyMnt => "nsproxy"."mnt_ns",
     /// Inode number of a mount namespace.
     MntNamespaceInum => "mnt_namespace"."ns.inum",
+    /// Where a proc inode lies around its VFS inode.
+    ProcInodeVfs => "proc_inode"."vfs_inode",
+    /// `struct pid *` of a `/proc/PID` inode.
+    ProcInodePid => "proc_inode"."pid",
+    /// `struct task_struct *` of the thread group's leader.
+    TaskGroupLeader => "task_struct"."group_leader",
+    /// `struct pid *`.
+    TaskThreadPid => "task_struct"."thread_pid",
     /// `struct task_struct *`.
     TaskRealParent => "task_struct"."real_parent",
     /// `pid_t`.

@@ -146,6 +146,8 @@ codes! {
         Signal = 9 => "signal",
         /// Device nodes.
         MakeDevice = 10 => "make-device",
+        /// Setting and removing extended attributes.
+        SetXattr = 11 => "set-xattr",
     }
 }
 

@@ -24,12 +24,15 @@ pub const LABELS: &str = "LABELS";
 pub const SCRATCH: &str = "SCRATCH";
 /// Ring buffer of [`crate::event`] records. Written by the programs.
 pub const EVENTS: &str = "EVENTS";
+/// Array of one `u32`: how often a task was moved into a bound cgroup. Written by the programs, apart from
+/// [`CONTROL`], so that neither side can overwrite the other's increments.
+pub const ATTACHES: &str = "ATTACHES";
 /// Array of [`crate::abi::COUNTERS`] `u64` counters, indexed by [`crate::abi::Counter`]. Written by the programs.
 pub const COUNTERS: &str = "COUNTERS";
 
 /// Every map that is pinned.
 pub const PINNED: &[&str] =
-    &[CONTROL, HEADS, EXACT, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, EVENTS, COUNTERS];
+    &[CONTROL, HEADS, EXACT, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, EVENTS, ATTACHES, COUNTERS];
 
 /// Read-only global: `[u32; Field::COUNT]`, the offsets of [`crate::field::Field`]s in bytes.
 pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";

@@ -1,0 +1,135 @@
+//! Cgroups and births: how a policy reaches a task.
+//!
+//! A cgroup is bound at `mkdir`, before it is visible to user space, so nothing ever runs in it unbound: there is no
+//! start race to lose.
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, lsm},
+    programs::{BtfTracePointContext, LsmContext},
+};
+use aya_log_ebpf::error;
+use enforcer_common::{
+    abi::{Binding, Counter, SLOT_SELECTORS},
+    decide,
+    field::Field,
+    rights::Rights,
+    verdict::Fault,
+};
+
+use super::{pointer, traced};
+use crate::{
+    control::{PASS, REFUSED},
+    kernel::{Raw, Typed},
+    maps::{ATTACHES, BINDINGS},
+    name,
+    subject::{self, id_of, live_binding},
+    tables::{Maps, atomic_add_u32, count},
+};
+
+/// Gives the child its parent's label, or refuses the fork. (Oldest kernel: 5.7.)
+#[lsm(hook = "task_alloc")]
+pub fn task_alloc(ctx: LsmContext) -> i32 {
+    match subject::inherit(pointer(&ctx, 0)) {
+        Ok(()) => PASS,
+        Err(_) => {
+            count(Counter::Faults);
+            count(Counter::Denied);
+            REFUSED
+        }
+    }
+}
+
+/// Binds a new cgroup to the policy whose selector names it, else to its parent's.
+#[btf_tracepoint(function = "cgroup_mkdir")]
+pub fn cgroup_mkdir(ctx: BtfTracePointContext) {
+    let cgroup = traced(&ctx, 0).raw();
+    let path = traced(&ctx, 1);
+    match bind(cgroup, path) {
+        Ok(bound) => {
+            if bound {
+                count(Counter::Bound);
+            }
+        }
+        Err(fault) => {
+            // Tasks still adopt the nearest bound ancestor's policy; what is lost is a selector of its own.
+            count(Counter::BindFailed);
+            error!(&ctx, "a new cgroup could not be bound: fault {}", fault.code());
+        }
+    }
+}
+
+#[inline(always)]
+fn bind(cgroup: Raw, path: Typed) -> Result<bool, Fault> {
+    if !is_unified(cgroup)? {
+        return Ok(false);
+    }
+    let maps = Maps::in_force().ok_or(Fault::Table)?;
+    let id = id_of(cgroup)?;
+    // A labelled task cannot choose another policy by choosing a name.
+    let selected = if subject::is_armed() { None } else { select(&maps, path)? };
+    let inherited = match selected {
+        Some(_) => None,
+        None => parent_binding(&maps, cgroup)?,
+    };
+    let Some(binding) = selected.or(inherited) else {
+        return Ok(false);
+    };
+    BINDINGS.insert(id, binding, 0).map_err(|_| Fault::Binding)?;
+    Ok(true)
+}
+
+/// The policy whose selector matches the path.
+#[inline(always)]
+fn select(maps: &Maps, path: Typed) -> Result<Option<Binding>, Fault> {
+    let Some(selectors) = maps.head(SLOT_SELECTORS) else {
+        return Ok(None);
+    };
+    let name = name::of_string(path.raw(), name::scratch()?)?;
+    let grant = decide::granted(&name, Rights::EXEC, selectors, maps)?;
+    if !grant.rights().contains(Rights::EXEC) {
+        return Ok(None);
+    }
+    let slot = grant.rule;
+    let head = maps.head(slot).ok_or(Fault::Table)?;
+    Ok(Some(Binding { slot, incarnation: head.incarnation }))
+}
+
+#[inline(always)]
+fn parent_binding(maps: &Maps, cgroup: Raw) -> Result<Option<Binding>, Fault> {
+    let parent = cgroup.follow(Field::CgroupSelfParent)?;
+    if parent.is_null() {
+        return Ok(None);
+    }
+    let id = id_of(parent.follow(Field::CssCgroup)?)?;
+    Ok(live_binding(maps, id).map(|(binding, _)| binding))
+}
+
+/// Ids of version 1 hierarchies come from another number space.
+#[inline(always)]
+fn is_unified(cgroup: Raw) -> Result<bool, Fault> {
+    Ok(cgroup.follow(Field::CgroupRoot)?.get::<i32>(Field::CgroupRootHierarchy)? == 0)
+}
+
+/// Forgets a cgroup. Its id is never used again, so this only frees memory.
+#[btf_tracepoint(function = "cgroup_rmdir")]
+pub fn cgroup_rmdir(ctx: BtfTracePointContext) {
+    let cgroup = traced(&ctx, 0).raw();
+    if matches!(is_unified(cgroup), Ok(true))
+        && let Ok(id) = id_of(cgroup)
+    {
+        let _ = BINDINGS.remove(id);
+    }
+}
+
+/// Makes host labels look again once a task was moved into a bound cgroup. The tracepoint names the leader only, so
+/// the count voids all host labels rather than those of one thread group. `CLONE_INTO_CGROUP` does not come here, and
+/// need not: the child has no label yet.
+#[btf_tracepoint(function = "cgroup_attach_task")]
+pub fn cgroup_attach_task(ctx: BtfTracePointContext) {
+    let cgroup = traced(&ctx, 0).raw();
+    if matches!(is_unified(cgroup), Ok(true))
+        && let Some(attaches) = ATTACHES.get_ptr_mut(0)
+    {
+        atomic_add_u32(attaches, 1);
+    }
+}

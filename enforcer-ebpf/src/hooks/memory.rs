@@ -1,0 +1,76 @@
+//! Executable memory: what is mapped must be listed code, and nothing becomes code later.
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use enforcer_common::{decide::Request, field::Field, hook::Hook, rights::Rights, verdict::Family};
+
+use super::pointer;
+use crate::{
+    control::{PASS, Point},
+    name::Place,
+    subject::Subject,
+};
+
+const PROT_WRITE: u64 = 0x2;
+const PROT_EXEC: u64 = 0x4;
+const VM_EXEC: u64 = 0x4;
+const SHM_EXEC: i32 = 0o100_000;
+
+const fn memory_point(hook: Hook) -> Point {
+    Point::new(hook, Family::Memory)
+}
+
+#[inline(always)]
+fn anonymous(point: Point, subject: &Subject) -> i32 {
+    point.decide(subject, &Request::AnonymousExec)
+}
+
+/// Judges executable mappings. `prot` already contains what `READ_IMPLIES_EXEC` adds. A mapping that is writable too
+/// can hold any code, whatever file it started from. (Oldest kernel: 5.7.)
+#[lsm(hook = "mmap_file")]
+pub fn mmap_file(ctx: LsmContext) -> i32 {
+    let (file, prot) = (pointer(&ctx, 0), ctx.arg::<u64>(2));
+    if prot & PROT_EXEC == 0 {
+        return PASS;
+    }
+    let point = memory_point(Hook::MmapFile);
+    point.judge(|subject| {
+        if file.is_null() || prot & PROT_WRITE != 0 {
+            return anonymous(point, subject);
+        }
+        point.decide_place(subject, Place::of_file(file), false, Rights::LIBRARY)
+    })
+}
+
+/// Judges memory that becomes executable. A private file mapping that already holds pages of its own (`anon_vma`) may
+/// have been written to. (Oldest kernel: 5.7.)
+#[lsm(hook = "file_mprotect")]
+pub fn file_mprotect(ctx: LsmContext) -> i32 {
+    let (vma, prot) = (pointer(&ctx, 0), ctx.arg::<u64>(2));
+    if prot & PROT_EXEC == 0 {
+        return PASS;
+    }
+    let point = memory_point(Hook::FileMprotect);
+    point.judge(|subject| {
+        if prot & PROT_WRITE != 0 {
+            return anonymous(point, subject);
+        }
+        if vma.get::<u64>(Field::VmaFlags) & VM_EXEC != 0 {
+            return PASS;
+        }
+        let file = vma.follow(Field::VmaFile);
+        if file.is_null() || !vma.follow(Field::VmaAnonVma).is_null() {
+            return anonymous(point, subject);
+        }
+        point.decide_place(subject, Place::of_file(file), false, Rights::LIBRARY)
+    })
+}
+
+/// Judges executable System V shared memory. (Oldest kernel: 5.7.)
+#[lsm(hook = "shm_shmat")]
+pub fn shm_shmat(ctx: LsmContext) -> i32 {
+    if ctx.arg::<i32>(2) & SHM_EXEC == 0 {
+        return PASS;
+    }
+    let point = memory_point(Hook::ShmShmat);
+    point.judge(|subject| anonymous(point, subject))
+}

@@ -1,0 +1,285 @@
+//! Sockets: their creation, and everything that names a peer or a local address.
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use enforcer_common::{
+    decide::Request,
+    field::Field,
+    hook::Hook,
+    net::{Direction, Flow, IPPROTO_SCTP, v4_mapped},
+    rights::Rights,
+    verdict::{Family, Fault},
+};
+
+use super::pointer;
+use crate::{
+    control::{PASS, Point},
+    kernel::{Raw, Typed},
+    name::{self, Place},
+    subject::Subject,
+};
+
+const AF_UNSPEC: u16 = 0;
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const SOCK_RAW: i32 = 3;
+const SOCK_PACKET: i32 = 10;
+/// Bytes of `struct sockaddr_in` and of the shortest `struct sockaddr_in6` (RFC 2133).
+const SIN_LEN: i32 = 16;
+const SIN6_LEN: i32 = 24;
+/// `SCTP_SOCKOPT_BINDX_ADD`, `SCTP_PRIMARY_ADDR`, `SCTP_SET_PEER_PRIMARY_ADDR`, `SCTP_PARAM_ADD_IP` and the rest name
+/// peers; this one names local addresses.
+const SCTP_BINDX_ADD: i32 = 100;
+
+const fn net_point(hook: Hook) -> Point {
+    Point::new(hook, Family::Network)
+}
+
+/// Judges `socket(2)`. Sockets that the kernel opens for itself pass. (Oldest kernel: 5.7.)
+#[lsm(hook = "socket_create")]
+pub fn socket_create(ctx: LsmContext) -> i32 {
+    let (family, kind, kernel) = (ctx.arg::<i32>(0), ctx.arg::<i32>(1), ctx.arg::<i32>(3));
+    if kernel != 0 {
+        return PASS;
+    }
+    let point = net_point(Hook::SocketCreate);
+    point.judge(|subject| {
+        let inet = family == i32::from(AF_INET) || family == i32::from(AF_INET6);
+        // Netlink sockets are raw by custom, and harmless for it.
+        let raw = kind == SOCK_PACKET || (inet && kind == SOCK_RAW);
+        point.decide(subject, &Request::Socket { family: family as u32, raw })
+    })
+}
+
+/// A transport address: none if the request carries none that is judged.
+type Address = Option<([u8; 16], u16)>;
+
+/// Reads a socket address. `unspecified` says what `AF_UNSPEC` stands for: UDP over IPv4 takes it for `AF_INET` when
+/// sending and binding.
+#[inline(always)]
+fn read_address(from: Raw, len: i32, unspecified: u16) -> Result<Address, Fault> {
+    if from.is_null() || len < 2 {
+        return Ok(None);
+    }
+    let mut family = from.load::<u16>()?;
+    if family == AF_UNSPEC {
+        family = unspecified;
+    }
+    if family == AF_INET && len >= SIN_LEN {
+        let port = u16::from_be(Raw(from.0 + 2).load::<u16>()?);
+        return Ok(Some((v4_mapped(Raw(from.0 + 4).load::<[u8; 4]>()?), port)));
+    }
+    if family == AF_INET6 && len >= SIN6_LEN {
+        let port = u16::from_be(Raw(from.0 + 2).load::<u16>()?);
+        return Ok(Some((Raw(from.0 + 8).load::<[u8; 16]>()?, port)));
+    }
+    // Too short, or of a family the protocol will refuse.
+    Ok(None)
+}
+
+/// The family and protocol of a socket, and its `struct sock`.
+#[derive(Clone, Copy)]
+struct Socket {
+    sk: Typed,
+    family: u16,
+    protocol: u32,
+}
+
+impl Socket {
+    #[inline(always)]
+    fn of(socket: Typed) -> Option<Self> {
+        let sk = socket.follow(Field::SocketSk);
+        if sk.is_null() {
+            return None;
+        }
+        Some(Self { sk, family: sk.get(Field::SockFamily), protocol: u32::from(sk.get::<u16>(Field::SockProtocol)) })
+    }
+
+    #[inline(always)]
+    const fn is_inet(self) -> bool {
+        self.family == AF_INET || self.family == AF_INET6
+    }
+}
+
+#[inline(always)]
+fn judge_address(
+    point: Point,
+    subject: &Subject,
+    protocol: u32,
+    direction: Direction,
+    address: Result<Address, Fault>,
+) -> i32 {
+    match address {
+        Ok(Some((address, port))) => {
+            let flow = Flow::of(protocol, direction);
+            point.decide(subject, &Request::Address { address, port, flow })
+        }
+        Ok(None) => PASS,
+        Err(fault) => point.fault(subject, Rights::NONE, fault),
+    }
+}
+
+/// Judges `connect(2)`. Unix sockets are judged where the peer is known. `AF_UNSPEC` dissolves an association.
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "socket_connect")]
+pub fn socket_connect(ctx: LsmContext) -> i32 {
+    let (socket, address, len) = (pointer(&ctx, 0), pointer(&ctx, 1), ctx.arg::<i32>(2));
+    let point = net_point(Hook::SocketConnect);
+    point.judge(|subject| match Socket::of(socket) {
+        Some(socket) if socket.is_inet() => {
+            let address = read_address(address.raw(), len, AF_UNSPEC);
+            judge_address(point, subject, socket.protocol, Direction::Connect, address)
+        }
+        _ => PASS,
+    })
+}
+
+/// Judges sends that name their destination: unconnected datagrams, and `MSG_FASTOPEN`, which connects. (Oldest
+/// kernel: 5.7.)
+#[lsm(hook = "socket_sendmsg")]
+pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
+    let (socket, message) = (pointer(&ctx, 0), pointer(&ctx, 1));
+    let destination = message.follow(Field::MsgName);
+    if destination.is_null() {
+        return PASS;
+    }
+    let point = net_point(Hook::SocketSendmsg);
+    point.judge(|subject| match Socket::of(socket) {
+        Some(socket) if socket.is_inet() => {
+            // IPv6 takes `AF_UNSPEC` for "no destination".
+            let unspecified = if socket.family == AF_INET { AF_INET } else { AF_UNSPEC };
+            let address = read_address(destination.raw(), message.get::<i32>(Field::MsgNameLen), unspecified);
+            judge_address(point, subject, socket.protocol, Direction::Connect, address)
+        }
+        _ => PASS,
+    })
+}
+
+/// Judges `bind(2)`: addresses, and abstract unix names. Unix paths come into being through `path_mknod`. (Oldest
+/// kernel: 5.7.)
+#[lsm(hook = "socket_bind")]
+pub fn socket_bind(ctx: LsmContext) -> i32 {
+    let (socket, address, len) = (pointer(&ctx, 0), pointer(&ctx, 1), ctx.arg::<i32>(2));
+    let point = net_point(Hook::SocketBind);
+    point.judge(|subject| match Socket::of(socket) {
+        Some(socket) if socket.is_inet() => {
+            let address = read_address(address.raw(), len, AF_INET);
+            judge_address(point, subject, socket.protocol, Direction::Bind, address)
+        }
+        Some(socket) if socket.family == AF_UNIX => {
+            // A name of two bytes asks the kernel for one of its own choice.
+            if len <= 2 {
+                return PASS;
+            }
+            judge_abstract(point, subject, Raw(address.raw().0 + 2), len - 2, Rights::UNIX_BIND)
+        }
+        _ => PASS,
+    })
+}
+
+/// Judges an abstract name that starts at `name` with its NUL; passes if it is a path.
+#[inline(always)]
+fn judge_abstract(point: Point, subject: &Subject, name: Raw, len: i32, needed: Rights) -> i32 {
+    let text = match name.load::<u8>() {
+        Ok(0) => name::scratch().and_then(|scratch| name::of_abstract(Raw(name.0 + 1), len as u32 - 1, scratch)),
+        Ok(_) => return PASS,
+        Err(fault) => Err(fault),
+    };
+    match text {
+        Ok(text) => point.decide(subject, &Request::Object { name: &text, needed }),
+        Err(fault) => point.fault(subject, needed, fault),
+    }
+}
+
+/// Judges `listen(2)` on the address that the socket has, which may never have been bound. (Oldest kernel: 5.7.)
+#[lsm(hook = "socket_listen")]
+pub fn socket_listen(ctx: LsmContext) -> i32 {
+    let socket = pointer(&ctx, 0);
+    let point = net_point(Hook::SocketListen);
+    point.judge(|subject| match Socket::of(socket) {
+        Some(socket) if socket.is_inet() => {
+            let address = local_address(socket);
+            judge_address(point, subject, socket.protocol, Direction::Bind, address)
+        }
+        _ => PASS,
+    })
+}
+
+#[inline(always)]
+fn local_address(socket: Socket) -> Result<Address, Fault> {
+    let port = socket.sk.get::<u16>(Field::SockNum);
+    let address = if socket.family == AF_INET {
+        v4_mapped(socket.sk.embedded(Field::SockRcvSaddr).load::<[u8; 4]>()?)
+    } else {
+        socket.sk.embedded(Field::SockV6RcvSaddr).load::<[u8; 16]>()?
+    };
+    Ok(Some((address, port)))
+}
+
+/// Judges connecting to a unix stream socket, by the path it is bound to or its abstract name. (Oldest kernel: 5.7.)
+#[lsm(hook = "unix_stream_connect")]
+pub fn unix_stream_connect(ctx: LsmContext) -> i32 {
+    let peer = pointer(&ctx, 1);
+    judge_unix_peer(net_point(Hook::UnixStreamConnect), peer.raw())
+}
+
+/// Judges sending to a unix datagram socket. (Oldest kernel: 5.7.)
+#[lsm(hook = "unix_may_send")]
+pub fn unix_may_send(ctx: LsmContext) -> i32 {
+    let peer = pointer(&ctx, 1).follow(Field::SocketSk);
+    judge_unix_peer(net_point(Hook::UnixMaySend), peer.raw())
+}
+
+#[inline(always)]
+fn judge_unix_peer(point: Point, peer: Raw) -> i32 {
+    point.judge(|subject| match unix_peer(peer) {
+        // Neither path nor name: one end of a socketpair, or a client that someone passed on.
+        Ok(UnixPeer::Unnamed) => PASS,
+        Ok(UnixPeer::Path(place)) => point.decide_place(subject, place, false, Rights::UNIX_CONNECT),
+        Ok(UnixPeer::Abstract(name, len)) => judge_abstract(point, subject, name, len, Rights::UNIX_CONNECT),
+        Err(fault) => point.fault(subject, Rights::UNIX_CONNECT, fault),
+    })
+}
+
+enum UnixPeer {
+    Unnamed,
+    Path(Place),
+    /// The name with its leading NUL, and its length with it.
+    Abstract(Raw, i32),
+}
+
+#[inline(always)]
+fn unix_peer(peer: Raw) -> Result<UnixPeer, Fault> {
+    let place = Place::of_raw_path(peer.embedded(Field::UnixPath))?;
+    if !place.dentry.is_null() {
+        return Ok(UnixPeer::Path(place));
+    }
+    let address = peer.follow(Field::UnixAddr)?;
+    if address.is_null() {
+        return Ok(UnixPeer::Unnamed);
+    }
+    let len = address.get::<i32>(Field::UnixAddressLen)?;
+    if len <= 2 {
+        return Ok(UnixPeer::Unnamed);
+    }
+    Ok(UnixPeer::Abstract(Raw(address.embedded(Field::UnixAddressName).0 + 2), len - 2))
+}
+
+/// Judges SCTP's own ways to bind and connect. A list of several addresses is refused whole: judging them one by one
+/// needs a loop over attacker-chosen lengths that no policy has asked for yet. (Oldest kernel: 5.7.)
+#[lsm(hook = "sctp_bind_connect")]
+pub fn sctp_bind_connect(ctx: LsmContext) -> i32 {
+    let (option, address, len) = (ctx.arg::<i32>(1), pointer(&ctx, 2), ctx.arg::<i32>(3));
+    let point = net_point(Hook::SctpBindConnect);
+    point.judge(|subject| {
+        let direction = if option == SCTP_BINDX_ADD { Direction::Bind } else { Direction::Connect };
+        match read_address(address.raw(), len, AF_UNSPEC) {
+            Ok(Some((address, port))) if len <= 28 => {
+                let flow = Flow::of(IPPROTO_SCTP, direction);
+                point.decide(subject, &Request::Address { address, port, flow })
+            }
+            Ok(_) => point.fault(subject, Rights::NONE, Fault::KernelRead),
+            Err(fault) => point.fault(subject, Rights::NONE, fault),
+        }
+    })
+}

@@ -1,0 +1,223 @@
+//! The one door to kernel memory and to BPF helpers.
+//!
+//! Offsets come from the running kernel's BTF ([`Field`]). Two kinds of pointers are kept apart by type: [`Typed`]
+//! ones, which the verifier knows and lets us dereference with a plain load, and [`Raw`] ones, which are numbers to it
+//! and are read by `bpf_probe_read_kernel`.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, task_struct},
+    helpers::generated as helpers,
+};
+use enforcer_common::{field::Field, verdict::Fault};
+
+use crate::maps::TaskStorage;
+
+#[unsafe(no_mangle)]
+static FIELD_OFFSETS: [u32; Field::COUNT] = [0; Field::COUNT];
+#[unsafe(no_mangle)]
+static HOST_MNT_NS: u32 = 0;
+
+#[inline(always)]
+fn offset(field: Field) -> u64 {
+    // SAFETY: in bounds, since `Field` has `COUNT` values. Volatile because the loader overwrites the section before
+    // the kernel freezes it, which the compiler cannot know.
+    u64::from(unsafe { ptr::read_volatile(&raw const FIELD_OFFSETS[field as usize]) })
+}
+
+/// Inode number of the host's mount namespace.
+#[inline(always)]
+pub fn host_mnt_ns() -> u32 {
+    // SAFETY: as in `offset`.
+    unsafe { ptr::read_volatile(&raw const HOST_MNT_NS) }
+}
+
+/// A pointer whose kernel type the verifier knows: a hook's argument, the current task, or what a [`Typed`] pointer
+/// field holds.
+#[derive(Clone, Copy)]
+pub struct Typed(*const c_void);
+
+impl Typed {
+    /// Wraps a hook's argument.
+    #[inline(always)]
+    pub const fn new(pointer: *const c_void) -> Self {
+        Self(pointer)
+    }
+
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// Reads a scalar field.
+    #[inline(always)]
+    pub fn get<T: Copy>(self, field: Field) -> T {
+        // SAFETY: the verifier checks the type and the offset of this load; a stale pointer reads as zero, because
+        // the kernel handles faults of such loads.
+        unsafe { self.0.byte_add(offset(field) as usize).cast::<T>().read_volatile() }
+    }
+
+    /// Follows a pointer field.
+    #[inline(always)]
+    pub fn follow(self, field: Field) -> Self {
+        Self(self.get::<*const c_void>(field))
+    }
+
+    /// The address of an embedded field.
+    #[inline(always)]
+    pub fn embedded(self, field: Field) -> Raw {
+        Raw(self.0 as u64 + offset(field))
+    }
+
+    /// The same pointer as a number.
+    #[inline(always)]
+    pub fn raw(self) -> Raw {
+        Raw(self.0 as u64)
+    }
+
+    #[inline(always)]
+    pub const fn as_ptr(self) -> *const c_void {
+        self.0
+    }
+}
+
+/// An address in kernel memory of which the verifier knows nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Raw(pub u64);
+
+impl Raw {
+    #[inline(always)]
+    pub const fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Reads a scalar field.
+    #[inline(always)]
+    pub fn get<T: Copy + Default>(self, field: Field) -> Result<T, Fault> {
+        Self(self.0.wrapping_add(offset(field))).load()
+    }
+
+    /// Follows a pointer field.
+    #[inline(always)]
+    pub fn follow(self, field: Field) -> Result<Self, Fault> {
+        self.get::<u64>(field).map(Self)
+    }
+
+    /// The address of an embedded field.
+    #[inline(always)]
+    pub fn embedded(self, field: Field) -> Self {
+        Self(self.0.wrapping_add(offset(field)))
+    }
+
+    /// The address of the struct in which this is the given field.
+    #[inline(always)]
+    pub fn container(self, field: Field) -> Self {
+        Self(self.0.wrapping_sub(offset(field)))
+    }
+
+    /// Reads what lies here.
+    #[inline(always)]
+    pub fn load<T: Copy + Default>(self) -> Result<T, Fault> {
+        let mut value = T::default();
+        // SAFETY: `value` is valid for writes of its size; the helper survives any source address.
+        let result = unsafe {
+            helpers::bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, self.0 as *const c_void)
+        };
+        if result == 0 { Ok(value) } else { Err(Fault::KernelRead) }
+    }
+
+    /// Copies `len` bytes to `to`.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `len` bytes.
+    #[inline(always)]
+    pub unsafe fn copy_to(self, to: *mut u8, len: u32) -> Result<(), Fault> {
+        // SAFETY: by contract; the helper survives any source address.
+        let result = unsafe { helpers::bpf_probe_read_kernel(to.cast(), len, self.0 as *const c_void) };
+        if result == 0 { Ok(()) } else { Err(Fault::KernelRead) }
+    }
+
+    /// Copies a NUL-terminated string of less than `room` bytes to `to`; its length without the NUL.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `room` bytes.
+    #[inline(always)]
+    pub unsafe fn copy_str_to(self, to: *mut u8, room: u32) -> Result<u32, Fault> {
+        // SAFETY: by contract; the helper survives any source address.
+        let result = unsafe { helpers::bpf_probe_read_kernel_str(to.cast(), room, self.0 as *const c_void) };
+        if result > 0 { Ok(result as u32 - 1) } else { Err(Fault::KernelRead) }
+    }
+}
+
+/// The current task.
+#[inline(always)]
+pub fn current() -> Typed {
+    // SAFETY: the helper has no preconditions and never returns NULL.
+    Typed(unsafe { helpers::bpf_get_current_task_btf() }.cast())
+}
+
+/// Process and thread id of the current task, in the initial pid namespace.
+#[inline(always)]
+pub fn pid_tgid() -> u64 {
+    aya_ebpf::helpers::bpf_get_current_pid_tgid()
+}
+
+/// Real user id of the current task, in the initial user namespace.
+#[inline(always)]
+pub fn uid() -> u32 {
+    aya_ebpf::helpers::bpf_get_current_uid_gid() as u32
+}
+
+/// Nanoseconds since boot, time asleep included.
+#[inline(always)]
+pub fn boot_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { helpers::bpf_ktime_get_boot_ns() }
+}
+
+/// The current task's cgroup on the unified hierarchy.
+#[inline(always)]
+pub fn cgroup_id() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { helpers::bpf_get_current_cgroup_id() }
+}
+
+/// The ancestor of that cgroup at `level` (the root is 0), or 0 if the cgroup is not that deep.
+#[inline(always)]
+pub fn ancestor_cgroup_id(level: i32) -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { helpers::bpf_get_current_ancestor_cgroup_id(level) }
+}
+
+/// Eight bytes from an address that need not be aligned.
+///
+/// # Safety
+/// `from` is valid for reads of eight bytes.
+#[inline(always)]
+pub unsafe fn load_unaligned(from: *const u8) -> u64 {
+    let word: u64;
+    // SAFETY: by contract. Assembly because `read_unaligned` compiles to eight byte loads on this target, though the
+    // verifier allows unaligned access to map values wherever the CPU does.
+    unsafe {
+        core::arch::asm!("{word} = *(u64 *)({from} + 0)", word = out(reg) word, from = in(reg) from, options(nostack, readonly));
+    }
+    word
+}
+
+/// A task's entry in a task storage map.
+#[inline(always)]
+pub fn task_storage<T>(map: &TaskStorage<T>, task: Typed, create: bool) -> Option<&'static mut T> {
+    let flags = if create { u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE) } else { 0 };
+    // SAFETY: the map holds values of `T`, zeroed when created, for as long as the task lives; entries are written by
+    // the task itself, or at its birth and on its moves between cgroups with single aligned stores.
+    unsafe {
+        let entry = helpers::bpf_task_storage_get(
+            map.as_ptr(),
+            task.as_ptr().cast::<task_struct>().cast_mut(),
+            ptr::null_mut(),
+            flags,
+        );
+        entry.cast::<T>().as_mut()
+    }
+}

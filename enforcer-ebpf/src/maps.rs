@@ -1,0 +1,71 @@
+//! Every map. What each is for, who writes it and how its entries look is said once, in [`enforcer_common::maps`] and
+//! [`enforcer_common::abi`]. The sizes here are placeholders: the loader sets them from its configuration.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE},
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LpmTrie, RingBuf},
+};
+use enforcer_common::abi::{
+    ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, ExactKey, Grant, Head, Label, PortRange, PortSpan, SLOTS,
+};
+
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+#[map]
+pub static HEADS: Array<Head> = Array::with_max_entries(2 * SLOTS, 0);
+#[map]
+pub static EXACT: HashMap<ExactKey, Grant> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+#[map]
+pub static ARENA: Array<ArenaChunk> = Array::with_max_entries(1024, 0);
+#[map]
+pub static PREFIXES: LpmTrie<PrefixData, PortSpan> = LpmTrie::with_max_entries(1024, 0);
+#[map]
+pub static PORTS: Array<PortRange> = Array::with_max_entries(1024, 0);
+#[map]
+pub static BINDINGS: HashMap<u64, Binding> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+#[map]
+pub static ATTACHES: Array<u32> = Array::with_max_entries(1, 0);
+#[map]
+pub static COUNTERS: Array<u64> = Array::with_max_entries(COUNTER_SLOTS, 0);
+#[btf_map]
+pub static LABELS: TaskStorage<Label> = TaskStorage::new();
+#[btf_map]
+pub static SCRATCH: TaskStorage<crate::name::Scratch> = TaskStorage::new();
+
+/// [`enforcer_common::abi::PrefixKey`] without its prefix length, which `aya_ebpf`'s trie key adds.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct PrefixData {
+    pub table: u32,
+    pub address: [u8; 16],
+}
+
+/// `BPF_MAP_TYPE_TASK_STORAGE`, which aya-ebpf 0.2 lacks: the BTF map definition and a getter.
+#[repr(C)]
+pub struct TaskStorage<T> {
+    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+
+// SAFETY: the fields only carry types for BTF; nothing ever reads through them.
+unsafe impl<T> Sync for TaskStorage<T> {}
+
+impl<T> TaskStorage<T> {
+    const fn new() -> Self {
+        Self { r#type: ptr::null(), key: ptr::null(), value: ptr::null(), max_entries: ptr::null(), map_flags: ptr::null() }
+    }
+
+    /// The map as helpers want it.
+    #[inline(always)]
+    pub fn as_ptr(&self) -> *mut c_void {
+        ptr::from_ref(self).cast_mut().cast()
+    }
+}

@@ -1,0 +1,375 @@
+//! Names of objects: the path of a file from the root of the task's mount namespace, or other text, in scratch memory.
+//!
+//! Paths are walked dentry by dentry and mount by mount, not taken from `bpf_d_path`: that helper stops at the task's
+//! root, which `chroot` moves, and exists on some hooks only. The walk stops at the root of the mount tree, so a
+//! container sees its own paths and a chroot changes nothing.
+//!
+//! Scratch memory is task storage. Per-CPU memory would be shared with whoever preempts the program: measured corrupt
+//! on 6.18 and 7.3 with their default preemption, and on 6.1 and 6.12 with `preempt=full`.
+
+use core::ops::ControlFlow;
+
+use enforcer_common::{
+    abi::{NAME_MAX, PATH_MAX},
+    decide::{Step, Text},
+    event::{EXE_MAX, EventHeader},
+    field::Field,
+    verdict::{Fault, Reason},
+};
+
+use crate::{
+    kernel::{self, Raw, Typed},
+    maps::SCRATCH,
+    tables::repeat,
+};
+
+/// Room for one component beyond the end, so that the verifier need not relate a name's start to its length.
+const SLACK: usize = NAME_MAX as usize + 1;
+/// Lowest place of the event header. The exe path is written downwards below the object's name, and the header below
+/// that, so that the record is contiguous without copying.
+const HEADER_ROOM: usize = size_of::<EventHeader>();
+/// Where texts that are copied forwards start, and the lowest place of a path's first byte.
+const TEXT_START: usize = HEADER_ROOM + EXE_MAX as usize + SLACK;
+/// One past the last byte of a path. Paths are assembled backwards from here.
+const TEXT_END: usize = TEXT_START + SLACK + PATH_MAX as usize;
+/// All scratch bytes.
+const TEXT_LEN: usize = TEXT_END + SLACK;
+/// A path of `PATH_MAX` bytes has at most half as many components; the rest is for mounts on the way.
+const MAX_STEPS: u32 = PATH_MAX / 2 + 512;
+
+/// `PROC_SUPER_MAGIC`.
+const PROC_MAGIC: u64 = 0x9fa0;
+
+/// A task's scratch memory.
+#[repr(C, align(8))]
+pub struct Scratch {
+    walk: Walk,
+    text: [u8; TEXT_LEN],
+}
+
+/// State of a walk. In a map value, so that the verifier assumes nothing about it from one round to the next.
+#[repr(C)]
+struct Walk {
+    dentry: u64,
+    mount: u64,
+    /// `struct pid *` of the task's process if the object lies on procfs, else 0.
+    own_pid: u64,
+    cursor: u64,
+    floor: u64,
+    status: u64,
+}
+
+const WALKING: u64 = 0;
+const AT_ROOT: u64 = 1;
+const TOO_LONG: u64 = 2;
+const DETACHED: u64 = 3;
+const BROKEN: u64 = 4;
+
+/// The current task's scratch memory, exclusively: hooks of one task do not nest.
+#[inline(always)]
+pub fn scratch() -> Result<&'static mut Scratch, Fault> {
+    kernel::task_storage(&SCRATCH, kernel::current(), true).ok_or(Fault::Scratch)
+}
+
+/// A text in scratch memory.
+#[derive(Clone, Copy)]
+pub struct Name {
+    scratch: *const Scratch,
+    start: u32,
+    len: u32,
+}
+
+impl Text for Name {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline(always)]
+    fn word(&self, index: u32) -> Option<u64> {
+        let at = self.start as usize + index as usize * 8;
+        if at > TEXT_LEN - 8 {
+            return None;
+        }
+        // SAFETY: eight bytes at `at` lie within `text`, just checked.
+        let word = unsafe { kernel::load_unaligned((&raw const (*self.scratch).text).cast::<u8>().add(at)) };
+        // Bytes past the end are left over from longer names.
+        let left = self.len.saturating_sub(index * 8);
+        Some(if left >= 8 { word } else { word & !(u64::MAX << (left * 8)) })
+    }
+}
+
+impl Name {
+    /// Where the text starts in the scratch memory.
+    #[inline(always)]
+    pub const fn start(&self) -> u32 {
+        self.start
+    }
+
+    /// An empty text.
+    #[inline(always)]
+    pub const fn empty(scratch: &Scratch) -> Self {
+        Self { scratch, start: TEXT_START as u32, len: 0 }
+    }
+}
+
+/// What a file is called.
+pub enum Named {
+    /// By this path.
+    Path(Name),
+    /// By nothing that leads to it from the task's root; the name is that of its dentry alone.
+    Nothing(Name, Reason),
+}
+
+/// A place in the file system: `struct path`.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub mnt: Raw,
+    pub dentry: Raw,
+}
+
+impl Place {
+    /// Where an open file lies.
+    #[inline(always)]
+    pub fn of_file(file: Typed) -> Self {
+        Self { mnt: file.follow(Field::FileMnt).raw(), dentry: file.follow(Field::FileDentry).raw() }
+    }
+
+    /// Where a file lies to which the verifier does not know the way.
+    #[inline(always)]
+    pub fn of_raw_file(file: Raw) -> Result<Self, Fault> {
+        Ok(Self { mnt: file.follow(Field::FileMnt)?, dentry: file.follow(Field::FileDentry)? })
+    }
+
+    /// A `struct path`.
+    #[inline(always)]
+    pub fn of_path(path: Typed) -> Self {
+        Self { mnt: path.follow(Field::PathMnt).raw(), dentry: path.follow(Field::PathDentry).raw() }
+    }
+
+    /// A `struct path` somewhere in memory.
+    #[inline(always)]
+    pub fn of_raw_path(path: Raw) -> Result<Self, Fault> {
+        Ok(Self { mnt: path.follow(Field::PathMnt)?, dentry: path.follow(Field::PathDentry)? })
+    }
+
+    /// A directory entry below the directory that `path` is.
+    #[inline(always)]
+    pub fn of_entry(path: Typed, dentry: Raw) -> Self {
+        Self { mnt: path.follow(Field::PathMnt).raw(), dentry }
+    }
+
+    /// Whether the name is gone: the dentry is not hashed, and it is no root that a mount makes reachable.
+    #[inline(always)]
+    fn is_unlinked(self) -> Result<bool, Fault> {
+        if !self.dentry.follow(Field::DentryHashPprev)?.is_null() {
+            return Ok(false);
+        }
+        let mount = self.mnt.container(Field::MountVfs);
+        Ok(mount.follow(Field::MountRoot)? != self.dentry)
+    }
+}
+
+/// Names the object at `place`. `pending` says that it is about to get its name (creation, `O_TMPFILE`), so a missing
+/// hash entry means nothing.
+#[inline(always)]
+pub fn of_place(place: Place, pending: bool, scratch: &mut Scratch) -> Result<Named, Fault> {
+    if !pending && place.is_unlinked()? {
+        return Ok(Named::Nothing(dentry_name(place.dentry, scratch)?, Reason::Unlinked));
+    }
+    scratch.walk.cursor = TEXT_END as u64;
+    scratch.walk.floor = TEXT_START as u64;
+    walk(place, scratch)?;
+    let start = scratch.walk.cursor as u32;
+    let len = (TEXT_END as u32).saturating_sub(start);
+    match scratch.walk.status {
+        AT_ROOT => {
+            let name = Name { scratch, start, len };
+            let own = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
+            if Raw(scratch.walk.mount).follow(Field::MountNs)? == own {
+                Ok(Named::Path(name))
+            } else {
+                Ok(Named::Nothing(name, Reason::Unreachable))
+            }
+        }
+        // One byte more than any rule can name, so that the decision is `PathTooLong`.
+        TOO_LONG => Ok(Named::Path(Name { scratch, start, len: PATH_MAX + 1 })),
+        DETACHED => Ok(Named::Nothing(Name { scratch, start, len }, Reason::Unreachable)),
+        _ => Err(Fault::Walk),
+    }
+}
+
+/// Writes the path of `place` below `before` (a place in the text), leaf first, and returns its start and whether its
+/// front did not fit.
+#[inline(always)]
+pub fn prepend_exe(place: Place, before: u32, scratch: &mut Scratch) -> Result<(u32, bool), Fault> {
+    scratch.walk.cursor = u64::from(before);
+    scratch.walk.floor = u64::from(before.saturating_sub(EXE_MAX));
+    walk(place, scratch)?;
+    Ok((scratch.walk.cursor as u32, scratch.walk.status != AT_ROOT))
+}
+
+#[inline(always)]
+fn walk(place: Place, scratch: &mut Scratch) -> Result<(), Fault> {
+    let sb = place.dentry.follow(Field::DentrySb)?;
+    scratch.walk.own_pid = 0;
+    if sb.get::<u64>(Field::SbMagic)? == PROC_MAGIC {
+        let leader = kernel::current().follow(Field::TaskGroupLeader);
+        scratch.walk.own_pid = leader.raw().follow(Field::TaskThreadPid)?.0;
+    }
+    scratch.walk.dentry = place.dentry.0;
+    scratch.walk.mount = place.mnt.container(Field::MountVfs).0;
+    scratch.walk.status = WALKING;
+    repeat(MAX_STEPS, scratch);
+    if scratch.walk.status == WALKING || scratch.walk.status == BROKEN {
+        return Err(Fault::Walk);
+    }
+    Ok(())
+}
+
+impl Step for Scratch {
+    #[inline(always)]
+    fn step(&mut self, _: u32) -> ControlFlow<()> {
+        match self.up() {
+            Ok(flow) => flow,
+            Err(_) => self.stop(BROKEN),
+        }
+    }
+}
+
+impl Scratch {
+    #[inline(always)]
+    fn stop(&mut self, status: u64) -> ControlFlow<()> {
+        self.walk.status = status;
+        ControlFlow::Break(())
+    }
+
+    /// One step towards the root: prepends a component, or crosses a mount.
+    #[inline(always)]
+    fn up(&mut self) -> Result<ControlFlow<()>, Fault> {
+        let dentry = Raw(self.walk.dentry);
+        let mount = Raw(self.walk.mount);
+        let mount_root = mount.follow(Field::MountRoot)?;
+        if dentry == mount_root {
+            let parent = mount.follow(Field::MountParent)?;
+            if parent == mount {
+                return Ok(self.finish());
+            }
+            self.walk.dentry = mount.follow(Field::MountMountpoint)?.0;
+            self.walk.mount = parent.0;
+            return Ok(ControlFlow::Continue(()));
+        }
+        let parent = dentry.follow(Field::DentryParent)?;
+        if parent == dentry {
+            return Ok(self.stop(DETACHED));
+        }
+        let own = self.walk.own_pid != 0 && parent == mount_root && proc_pid(dentry)? == self.walk.own_pid;
+        let flow = if own {
+            let own_name = u32::from_le_bytes(*b"self");
+            self.prepend_bytes(4, |to| {
+                // SAFETY: `prepend_bytes` hands out a place with room for a whole component.
+                unsafe { to.cast::<[u8; 4]>().write(own_name.to_le_bytes()) };
+                Ok(())
+            })?
+        } else {
+            let len = dentry.get::<u32>(Field::DentryNameLen)?;
+            let from = dentry.follow(Field::DentryName)?;
+            self.prepend_bytes(len, |to| {
+                // SAFETY: as above; `len` was checked against `NAME_MAX`.
+                unsafe { from.copy_to(to, len & 0xff) }
+            })?
+        };
+        self.walk.dentry = parent.0;
+        Ok(flow)
+    }
+
+    /// Makes room for `/` and `len` bytes before the cursor and lets `write` fill them.
+    #[inline(always)]
+    fn prepend_bytes(
+        &mut self,
+        len: u32,
+        write: impl FnOnce(*mut u8) -> Result<(), Fault>,
+    ) -> Result<ControlFlow<()>, Fault> {
+        if len > NAME_MAX {
+            return Err(Fault::Walk);
+        }
+        let start = self.walk.cursor.wrapping_sub(u64::from(len) + 1);
+        // The floor never lies below the header, and a wrapped start never below the end.
+        if start < self.walk.floor || start > (TEXT_END - 1) as u64 || start < HEADER_ROOM as u64 {
+            return Ok(self.stop(TOO_LONG));
+        }
+        // SAFETY: `start` and `SLACK` bytes after it lie within `text`.
+        unsafe {
+            let at = (&raw mut self.text).cast::<u8>().add(start as usize);
+            at.write(b'/');
+            write(at.add(1))?;
+        }
+        self.walk.cursor = start;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// At the root of the mount tree. A walk that found no component is the root itself.
+    #[inline(always)]
+    fn finish(&mut self) -> ControlFlow<()> {
+        if self.walk.cursor == TEXT_END as u64 {
+            self.walk.cursor = TEXT_END as u64 - 1;
+            self.text[TEXT_END - 1] = b'/';
+        }
+        self.stop(AT_ROOT)
+    }
+
+    /// The event header's place before `exe_start`, if there is room.
+    #[inline(always)]
+    pub fn header(&mut self, exe_start: u32) -> Option<*mut EventHeader> {
+        let at = exe_start as usize;
+        if !(HEADER_ROOM..=TEXT_END).contains(&at) {
+            return None;
+        }
+        // SAFETY: `HEADER_ROOM` bytes before `at` lie within `text`.
+        Some(unsafe { (&raw mut self.text).cast::<u8>().add(at - HEADER_ROOM).cast() })
+    }
+}
+
+#[inline(always)]
+fn proc_pid(dentry: Raw) -> Result<u64, Fault> {
+    let inode = dentry.follow(Field::DentryInode)?;
+    if inode.is_null() {
+        return Ok(0);
+    }
+    Ok(inode.container(Field::ProcInodeVfs).follow(Field::ProcInodePid)?.0)
+}
+
+/// The name of a dentry alone.
+#[inline(always)]
+fn dentry_name(dentry: Raw, scratch: &mut Scratch) -> Result<Name, Fault> {
+    let from = dentry.follow(Field::DentryName)?;
+    forward(scratch, from, SLACK as u32)
+}
+
+/// A NUL-terminated string from kernel memory.
+#[inline(always)]
+pub fn of_string(from: Raw, scratch: &mut Scratch) -> Result<Name, Fault> {
+    forward(scratch, from, PATH_MAX)
+}
+
+#[inline(always)]
+fn forward(scratch: &mut Scratch, from: Raw, room: u32) -> Result<Name, Fault> {
+    // SAFETY: `room` is at most `PATH_MAX`, which fits after `TEXT_START`.
+    let len = unsafe { from.copy_str_to((&raw mut scratch.text).cast::<u8>().add(TEXT_START), room)? };
+    Ok(Name { scratch, start: TEXT_START as u32, len })
+}
+
+/// An abstract unix socket's name: `@` and then the bytes, which may contain NULs.
+#[inline(always)]
+pub fn of_abstract(from: Raw, len: u32, scratch: &mut Scratch) -> Result<Name, Fault> {
+    if len > 107 {
+        return Err(Fault::KernelRead);
+    }
+    // SAFETY: 108 bytes fit after `TEXT_START`.
+    unsafe {
+        let at = (&raw mut scratch.text).cast::<u8>().add(TEXT_START);
+        at.write(b'@');
+        from.copy_to(at.add(1), len & 0x7f)?;
+    }
+    Ok(Name { scratch, start: TEXT_START as u32, len: len + 1 })
+}

@@ -1,0 +1,267 @@
+//! Who asks: the label of a task, how it comes about and how it is passed on.
+//!
+//! A task has no label until it meets a hook. Then it adopts one from its cgroup: the policy of the nearest bound
+//! ancestor, or `Host`. From there on the label sticks: `task_alloc` copies it to children and threads, and leaving
+//! the cgroup changes nothing, because a cgroup id is escapable (`O_PATH` and `CLONE_INTO_CGROUP` leave without any
+//! open). A host label is looked up again whenever a binding or an attach could have changed the answer.
+
+use enforcer_common::{
+    abi::{Binding, Counter, Head, Label, SLOT_LAUNCHERS, Slot, State},
+    decide,
+    field::Field,
+    rights::Rights,
+    verdict::Fault,
+};
+
+use crate::{
+    kernel::{self, Raw, Typed},
+    maps::{ATTACHES, BINDINGS, LABELS},
+    name::{self, Named, Place, Scratch},
+    tables::{Maps, count},
+};
+
+/// `PF_KTHREAD`.
+const PF_KTHREAD: u32 = 0x0020_0000;
+/// Deepest cgroup whose ancestors are searched for a binding. Deeper ones are bound at mkdir, like all others.
+const MAX_LEVELS: i32 = 24;
+
+/// A task under a policy.
+#[derive(Clone, Copy)]
+pub struct Subject {
+    pub maps: Maps,
+    pub slot: Slot,
+    pub incarnation: u32,
+    pub head: &'static Head,
+    pub entering: bool,
+    label: *mut Label,
+}
+
+/// What the current task is to a hook.
+pub enum Standing {
+    /// Under no policy.
+    Host,
+    /// Under a policy.
+    Workload(Subject),
+}
+
+impl Subject {
+    /// Notes that an entering task is starting the workload's own program (or, after all, another launcher).
+    #[inline(always)]
+    pub fn set_arming(&self, arming: bool) {
+        // SAFETY: the label is the current task's entry in task storage, which lives as long as the task.
+        unsafe { (*self.label).arming = u32::from(arming) };
+    }
+}
+
+/// The current task's standing.
+#[inline(always)]
+pub fn current() -> Result<Standing, Fault> {
+    let maps = Maps::in_force().ok_or(Fault::Table)?;
+    let task = kernel::current();
+    if let Some(label) = kernel::task_storage(&LABELS, task, false) {
+        if label.state == State::Host.code() && label.bind_epoch == bind_epoch(&maps) {
+            return Ok(Standing::Host);
+        }
+        if let Some(subject) = labelled(maps, label) {
+            return Ok(Standing::Workload(subject));
+        }
+    }
+    adopt(maps, task)
+}
+
+/// The subject of a label that stands for a policy.
+#[inline(always)]
+fn labelled(maps: Maps, label: &mut Label) -> Option<Subject> {
+    let entering = label.state == State::Entering.code();
+    if !entering && label.state != State::Armed.code() {
+        return None;
+    }
+    let head = maps.head(label.slot)?;
+    // Another incarnation: the operator removed the policy. The label is void, and the cgroup says what holds now.
+    if head.incarnation != label.incarnation {
+        return None;
+    }
+    Some(Subject { maps, slot: label.slot, incarnation: label.incarnation, head, entering, label })
+}
+
+#[inline(always)]
+fn bind_epoch(maps: &Maps) -> u32 {
+    let attaches = ATTACHES.get(0).copied().unwrap_or(0);
+    maps.control.bind_epoch.wrapping_add(attaches)
+}
+
+/// Gives the current task the label that its cgroup asks for.
+///
+/// Kept out of line: it runs once in a task's life, and every program would carry a copy.
+#[inline(never)]
+fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
+    if task.get::<u32>(Field::TaskFlags) & PF_KTHREAD != 0 {
+        return Ok(Standing::Host);
+    }
+    let epoch = bind_epoch(&maps);
+    let binding = nearest_binding(&maps);
+    let Some(label) = kernel::task_storage(&LABELS, task, true) else {
+        // Without storage nothing can stick. A task outside every workload is none of our business; one inside is
+        // refused by the fault.
+        return if binding.is_none() { Ok(Standing::Host) } else { Err(Fault::TaskStorage) };
+    };
+    let Some((binding, head)) = binding else {
+        *label = Label {
+            slot: 0,
+            incarnation: 0,
+            state: State::Host.code(),
+            bind_epoch: epoch,
+            arming: 0,
+            reserved: 0,
+        };
+        return Ok(Standing::Host);
+    };
+    let entering = is_launcher(&maps).unwrap_or(false);
+    let state = if entering { State::Entering } else { State::Armed };
+    *label = Label {
+        slot: binding.slot,
+        incarnation: binding.incarnation,
+        state: state.code(),
+        bind_epoch: epoch,
+        arming: 0,
+        reserved: 0,
+    };
+    if !entering {
+        count(Counter::Armed);
+    }
+    Ok(Standing::Workload(Subject {
+        maps,
+        slot: binding.slot,
+        incarnation: binding.incarnation,
+        head,
+        entering,
+        label,
+    }))
+}
+
+/// The binding of the task's cgroup or of its nearest bound ancestor.
+#[inline(always)]
+fn nearest_binding(maps: &Maps) -> Option<(Binding, &'static Head)> {
+    if let Some(binding) = live_binding(maps, kernel::cgroup_id()) {
+        return Some(binding);
+    }
+    let mut nearest = None;
+    for level in 1..MAX_LEVELS {
+        let id = kernel::ancestor_cgroup_id(level);
+        if id == 0 {
+            break;
+        }
+        if let Some(binding) = live_binding(maps, id) {
+            nearest = Some(binding);
+        }
+    }
+    nearest
+}
+
+/// A cgroup's binding, unless the policy it was bound to is gone.
+#[inline(always)]
+pub fn live_binding(maps: &Maps, cgroup: u64) -> Option<(Binding, &'static Head)> {
+    // SAFETY: entries are never changed in place by programs, and freed after a grace period.
+    let binding = *unsafe { BINDINGS.get(cgroup) }?;
+    let head = maps.head(binding.slot)?;
+    (head.incarnation == binding.incarnation).then_some((binding, head))
+}
+
+/// Whether the current task runs a trusted launcher's image in the host's mount namespace: what a runtime does and an
+/// attacker inside a workload, whose label came first, cannot.
+#[inline(always)]
+fn is_launcher(maps: &Maps) -> Result<bool, Fault> {
+    let exe = exe_place()?;
+    let scratch = name::scratch()?;
+    launcher_at(maps, exe, scratch)
+}
+
+/// Whether the file at `place` is a launcher, seen from the host.
+#[inline(always)]
+pub fn launcher_at(maps: &Maps, place: Place, scratch: &mut Scratch) -> Result<bool, Fault> {
+    if !in_host_mount_namespace()? {
+        return Ok(false);
+    }
+    let Some(head) = maps.head(SLOT_LAUNCHERS) else {
+        return Ok(false);
+    };
+    match name::of_place(place, false, scratch)? {
+        Named::Path(name) => Ok(decide::granted(&name, Rights::EXEC, head, maps)?.rights().contains(Rights::EXEC)),
+        Named::Nothing(..) => Ok(false),
+    }
+}
+
+#[inline(always)]
+fn in_host_mount_namespace() -> Result<bool, Fault> {
+    let ns = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt);
+    Ok(ns.raw().get::<u32>(Field::MntNamespaceInum)? == kernel::host_mnt_ns())
+}
+
+/// Where the current task's program lies.
+#[inline(always)]
+pub fn exe_place() -> Result<Place, Fault> {
+    let mm = kernel::current().raw().follow(Field::TaskMm)?;
+    if mm.is_null() {
+        return Err(Fault::KernelRead);
+    }
+    let exe = mm.follow(Field::MmExeFile)?;
+    if exe.is_null() {
+        return Err(Fault::KernelRead);
+    }
+    Place::of_raw_file(exe)
+}
+
+/// Whether `task` carries the same policy as `subject`.
+#[inline(always)]
+pub fn is_same_workload(subject: &Subject, task: Typed) -> bool {
+    kernel::task_storage(&LABELS, task, false).is_some_and(|label| {
+        label.state >= State::Entering.code()
+            && label.slot == subject.slot
+            && label.incarnation == subject.incarnation
+    })
+}
+
+/// Copies the current task's label to a task that is being born.
+///
+/// # Errors
+/// The child of a labelled task must not live without the label.
+#[inline(always)]
+pub fn inherit(child: Typed) -> Result<(), Fault> {
+    let Some(own) = kernel::task_storage(&LABELS, kernel::current(), false) else {
+        return Ok(());
+    };
+    if own.state < State::Entering.code() {
+        return Ok(());
+    }
+    let copy = *own;
+    let label = kernel::task_storage(&LABELS, child, true).ok_or(Fault::TaskStorage)?;
+    *label = copy;
+    label.arming = 0;
+    Ok(())
+}
+
+/// Whether the current task carries a policy's label. Does not adopt one.
+#[inline(always)]
+pub fn is_armed() -> bool {
+    kernel::task_storage(&LABELS, kernel::current(), false)
+        .is_some_and(|label| label.state == State::Armed.code())
+}
+
+/// Arms a label whose exec has passed the point of no return.
+#[inline(always)]
+pub fn arm() {
+    if let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false)
+        && label.state == State::Entering.code()
+        && label.arming != 0
+    {
+        label.state = State::Armed.code();
+        label.arming = 0;
+        count(Counter::Armed);
+    }
+}
+
+/// The id of a cgroup.
+#[inline(always)]
+pub fn id_of(cgroup: Raw) -> Result<u64, Fault> {
+    cgroup.follow(Field::CgroupKn)?.get::<u64>(Field::KernfsId)
+}

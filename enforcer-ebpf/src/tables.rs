@@ -1,0 +1,120 @@
+//! [`Tables`] over the maps: how the decision core looks rules up in the kernel.
+
+use core::{
+    ffi::{c_long, c_void},
+    ops::ControlFlow,
+    ptr,
+};
+
+use aya_ebpf::{helpers::generated::bpf_loop, maps::lpm_trie::Key as LpmKey};
+use enforcer_common::{
+    abi::{ARENA_CHUNK_CELLS, Control, Counter, ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey, Slot},
+    decide::{Step, Tables},
+    hash::Key,
+    maps::head_index,
+};
+
+use crate::maps::{ARENA, CONTROL, COUNTERS, EXACT, HEADS, PORTS, PREFIXES, PrefixData};
+
+/// The tables of the generation that was in force when the hook asked.
+#[derive(Clone, Copy)]
+pub struct Maps {
+    pub control: &'static Control,
+    pub generation: u64,
+}
+
+impl Maps {
+    /// Reads the generation word once; everything else of this decision hangs on that value.
+    #[inline(always)]
+    pub fn in_force() -> Option<Self> {
+        let control: &'static Control = CONTROL.get(0)?;
+        // SAFETY: a live reference. Volatile, because user space swaps the word under us.
+        let generation = unsafe { ptr::read_volatile(&raw const control.generation) };
+        Some(Self { control, generation })
+    }
+
+    /// The head of a slot, if a policy occupies it.
+    #[inline(always)]
+    pub fn head(&self, slot: Slot) -> Option<&'static Head> {
+        let head: &'static Head = HEADS.get(head_index(self.generation, slot))?;
+        (head.incarnation != 0).then_some(head)
+    }
+}
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn exact(&self, key: &ExactKey) -> Option<Grant> {
+        // SAFETY: entries are replaced, never changed in place, and freed after a grace period.
+        unsafe { EXACT.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn cell(&self, index: u32) -> Option<u16> {
+        let chunk = ARENA.get(index / ARENA_CHUNK_CELLS)?;
+        Some(chunk.cells[(index % ARENA_CHUNK_CELLS) as usize])
+    }
+
+    #[inline(always)]
+    fn prefix(&self, key: &PrefixKey) -> Option<PortSpan> {
+        let data = PrefixData { table: key.table, address: key.address };
+        PREFIXES.get(LpmKey::new(key.prefix_len, data)).copied()
+    }
+
+    #[inline(always)]
+    fn port(&self, index: u32) -> Option<PortRange> {
+        PORTS.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn hash_key(&self) -> Key {
+        Key(self.control.hash_key)
+    }
+
+    #[inline(always)]
+    fn repeat<S: Step>(&self, times: u32, step: &mut S) {
+        repeat(times, step);
+    }
+}
+
+/// Runs `step` through `bpf_loop` (5.17).
+#[inline(always)]
+pub fn repeat<S: Step>(times: u32, step: &mut S) {
+    // SAFETY: the callback gets `step` back, which outlives the call. A result below `times` is a break; an error
+    // (more than 2^23 rounds) leaves the step as it was, which no caller takes for success.
+    unsafe { bpf_loop(times, callback::<S> as *const () as *mut c_void, ptr::from_mut(step).cast(), 0) };
+}
+
+extern "C" fn callback<S: Step>(index: u64, step: *mut c_void) -> c_long {
+    // SAFETY: `repeat` passes a live, exclusive `S`.
+    let step = unsafe { &mut *step.cast::<S>() };
+    match step.step(index as u32) {
+        ControlFlow::Continue(()) => 0,
+        ControlFlow::Break(()) => 1,
+    }
+}
+
+/// Adds one to a counter.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(cell) = COUNTERS.get_ptr_mut(counter.code()) {
+        atomic_add(cell, 1);
+    }
+}
+
+/// Adds to a `u64` that others add to.
+#[inline(always)]
+pub fn atomic_add(cell: *mut u64, value: u64) {
+    // SAFETY: `cell` points into a map value of eight bytes; the instruction is atomic on every CPU.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({cell} + 0) += {value}", cell = in(reg) cell, value = in(reg) value, options(nostack));
+    }
+}
+
+/// Adds to a `u32` that others add to.
+#[inline(always)]
+pub fn atomic_add_u32(cell: *mut u32, value: u32) {
+    // SAFETY: as in `atomic_add`, for four bytes.
+    unsafe {
+        core::arch::asm!("lock *(u32 *)({cell} + 0) += {value}", cell = in(reg) cell, value = in(reg) u64::from(value), options(nostack));
+    }
+}
