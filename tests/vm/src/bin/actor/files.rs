@@ -108,10 +108,14 @@ fn hold_memfd() -> Outcome {
     nix::sys::memfd::memfd_create(c"held", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).at("memfd_create").map(keep)
 }
 
-/// The `/proc/self/fd` name of a held descriptor.
+/// The `/proc/self/fd` name of a held descriptor: by number, or the `last` one.
 fn held_name(index: &str) -> Result<String, Failure> {
-    let index: usize = index.parse().map_err(|_| Failure { step: "held index".into(), errno: libc::EINVAL })?;
-    HELD.with_borrow(|held| held.get(index).map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())))
+    let index: Option<usize> = index.parse().ok();
+    let find = |held: &Vec<OwnedFd>| match index {
+        Some(index) => held.get(index).map(AsRawFd::as_raw_fd),
+        None => held.last().map(AsRawFd::as_raw_fd),
+    };
+    HELD.with_borrow(|held| find(held).map(|fd| format!("/proc/self/fd/{fd}")))
         .ok_or_else(|| Failure { step: "held index".into(), errno: libc::EBADF })
 }
 

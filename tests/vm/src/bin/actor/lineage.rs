@@ -25,6 +25,8 @@ pub(crate) fn perform(name: &str, rest: &[String]) -> Option<Outcome> {
         "thread" => in_thread(rest),
         "move-cgroup" => in_child(after_first, |_| join(first)),
         "into-cgroup" => in_cgroup_clone(first, after_first),
+        "setns" => in_child(after_first, |_| enter_mount_namespace(first)),
+        "sequence" => steps(first),
         "exec-self" => in_new_image(first, after_first),
         _ => return None,
     })
@@ -117,6 +119,18 @@ fn in_thread(op: &[String]) -> Outcome {
         .at("thread")?
         .join()
         .unwrap_or_else(|_| Err(Failure { step: "thread panicked".into(), errno: libc::ECHILD }))
+}
+
+/// Several operations, as JSON; each must succeed for the next to be tried, and the last one's outcome counts.
+fn steps(table: &str) -> Outcome {
+    let ops: Vec<Vec<String>> = serde_json::from_str(table)
+        .map_err(|error| Failure { step: format!("sequence: {error}"), errno: libc::EINVAL })?;
+    ops.iter().try_fold(String::new(), |_, op| perform_any(op))
+}
+
+fn enter_mount_namespace(file: &str) -> Result<(), Failure> {
+    let namespace = open(file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).at("open namespace")?;
+    nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS).at("setns")
 }
 
 /// Moves the caller into the cgroup with this directory.

@@ -3,11 +3,9 @@
 use std::os::fd::AsRawFd;
 
 use enforcer_vm_tests::report::{At, Failure, Outcome};
-use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
 use nix::unistd::{self, Pid};
 
 use crate::system;
@@ -30,7 +28,6 @@ pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
         ("pivot-root", [to, old]) => unistd::pivot_root(*to, *old).at("pivot_root").map(nothing),
         ("unshare-user", []) => unshare(CloneFlags::CLONE_NEWUSER).at("unshare").map(nothing),
         ("unshare-mount", []) => unshare(CloneFlags::CLONE_NEWNS).at("unshare").map(nothing),
-        ("setns-mount", [path]) => enter_mount_namespace(path),
         ("ptrace", [pid]) => trace(pid),
         ("write-memory", [pid, address]) => write_memory(pid, address),
         ("signal", [pid]) => pid_of(pid).and_then(|pid| kill(pid, Signal::SIGURG).at("kill").map(nothing)),
@@ -69,12 +66,6 @@ fn move_mount(from: &str, at: &str) -> Outcome {
         )
     };
     system::check(moved).at("move_mount").map(|_| String::new())
-}
-
-fn enter_mount_namespace(path: &str) -> Outcome {
-    // Read access to the namespace file is part of what the policy judges.
-    let namespace = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).at("open")?;
-    setns(namespace, CloneFlags::CLONE_NEWNS).at("setns").map(nothing)
 }
 
 fn trace(pid: &str) -> Outcome {
