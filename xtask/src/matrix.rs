@@ -1,0 +1,240 @@
+//! Runs every VM suite on every kernel, a few guests at a time, and counts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::libtest::Summary;
+use crate::provision::kernel::Kernel;
+use crate::ui;
+use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier};
+
+/// One line of the final table.
+pub(crate) struct Row {
+    /// Kernel, or `host`.
+    pub(crate) place: String,
+    /// Suite name.
+    pub(crate) suite: String,
+    /// What its tests reported.
+    pub(crate) summary: Summary,
+    /// Why the suite counts as broken even if no test reported a failure.
+    pub(crate) broken: Option<String>,
+    /// Wall-clock time, boot included.
+    pub(crate) time: Duration,
+}
+
+impl Row {
+    /// Failed tests; a suite that broke without naming one counts as one.
+    pub(crate) fn failed(&self) -> u64 {
+        self.summary.failed.max(u64::from(self.broken.is_some()))
+    }
+}
+
+/// One suite on one kernel.
+pub(crate) struct Job<'a> {
+    /// The kernel.
+    pub(crate) kernel: &'a Kernel,
+    /// Name of the suite, which is also that of its program without prefix.
+    pub(crate) suite: String,
+    /// User space it needs.
+    pub(crate) tier: Tier,
+}
+
+/// What all jobs have in common.
+pub(crate) struct Settings<'a> {
+    /// Put on every guest's `PATH`.
+    pub(crate) programs: &'a [Program],
+    /// Passed to the test harness.
+    pub(crate) filter: Option<&'a str>,
+    /// Limit per suite.
+    pub(crate) timeout: Duration,
+    /// Guests at a time.
+    pub(crate) parallel: usize,
+}
+
+/// Runs all jobs; rows come back in the order of the jobs.
+pub(crate) fn run(host: &Host, jobs: &[Job<'_>], settings: &Settings<'_>) -> Vec<Row> {
+    let queue = Mutex::new((0..jobs.len()).collect::<VecDeque<_>>());
+    let rows = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..settings.parallel.min(jobs.len()) {
+            scope.spawn(|| {
+                loop {
+                    // A statement of its own: as a loop condition it would hold the lock while the guest runs.
+                    let next = lock(&queue).pop_front();
+                    let Some(index) = next else { break };
+                    let row = run_one(host, &jobs[index], settings);
+                    lock(&rows).insert(index, row);
+                }
+            });
+        }
+    });
+    rows.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_values().collect()
+}
+
+/// A panic of another worker leaves queue and rows as usable as before.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn run_one(host: &Host, job: &Job<'_>, settings: &Settings<'_>) -> Row {
+    let started = Instant::now();
+    let mut lines = Lines::new(format!("[{} {}]", job.kernel.name, job.suite));
+    let report = vm::run(host, &guest(job, settings), &mut lines);
+    lines.flush();
+    let broken = match &report {
+        Err(error) => Some(format!("{error:#}")),
+        Ok(report) => broken(&report.ending, &lines.summary),
+    };
+    if let Some(reason) = &broken {
+        ui::error(&format!("{} {reason}", lines.prefix));
+    }
+    if let Ok(report) = &report
+        && (broken.is_some() || lines.summary.failed > 0)
+    {
+        show(report, &lines.prefix);
+    }
+    Row {
+        place: job.kernel.name.clone(),
+        suite: job.suite.clone(),
+        summary: lines.summary,
+        broken,
+        time: started.elapsed(),
+    }
+}
+
+fn guest<'a>(job: &Job<'a>, settings: &Settings<'a>) -> Guest<'a> {
+    // One thread: tests share one kernel, and many change its global state.
+    let mut argv = vec![format!("suite-{}", job.suite), "--test-threads=1".to_owned()];
+    argv.extend(settings.filter.map(str::to_owned));
+    Guest {
+        kernel: job.kernel,
+        tier: job.tier,
+        argv,
+        env: BTreeMap::new(),
+        programs: settings.programs,
+        timeout: settings.timeout,
+        memory_mib: None,
+        share: None,
+        net: false,
+        tpm: false,
+        interactive: false,
+        kernel_parameters: String::new(),
+    }
+}
+
+/// Why this end of a suite is not one that its tests account for.
+fn broken(ending: &Ending, summary: &Summary) -> Option<String> {
+    match ending {
+        Ending::TimedOut(what) => Some(what.clone()),
+        Ending::Died(how) => Some(format!("the guest died: {how}")),
+        Ending::Exited(_) if summary.results == 0 => Some("the suite printed no result".to_owned()),
+        Ending::Exited(0) => None,
+        Ending::Exited(_) if summary.failed > 0 => None,
+        Ending::Exited(status) => Some(format!("the suite ended with status {status} but no failed test")),
+    }
+}
+
+fn show(report: &Report, prefix: &str) {
+    for (name, text) in report.artifacts() {
+        ui::note(&format!("{prefix} --- {name} ---\n{text}"));
+    }
+    ui::note(&format!("{prefix} --- end of the console ---\n{}", report.console_tail(60)));
+    ui::note(&format!("{prefix} logs in {}", report.logs.display()));
+}
+
+/// Prints whole lines with a prefix, because two guests speak at the same time, and counts results.
+struct Lines {
+    prefix: String,
+    summary: Summary,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Lines {
+    fn new(prefix: String) -> Self {
+        Self { prefix, summary: Summary::default(), stdout: Vec::new(), stderr: Vec::new() }
+    }
+
+    fn show(&self, line: &str) {
+        ui::out(&format!("{} {}", self.prefix, line.trim_end()));
+    }
+
+    /// Ends lines that the guest left unfinished.
+    fn flush(&mut self) {
+        for rest in [std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr)] {
+            if !rest.is_empty() {
+                self.show(&String::from_utf8_lossy(&rest));
+            }
+        }
+    }
+}
+
+/// Takes the whole lines out of a buffer.
+fn whole_lines(buffer: &mut Vec<u8>) -> Vec<String> {
+    let end = buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let whole: Vec<u8> = buffer.drain(..end).collect();
+    String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect()
+}
+
+impl Sink for Lines {
+    fn stdout(&mut self, data: &[u8]) -> Result<()> {
+        self.stdout.extend_from_slice(data);
+        for line in whole_lines(&mut self.stdout) {
+            self.summary.line(&line);
+            self.show(&line);
+        }
+        Ok(())
+    }
+
+    fn stderr(&mut self, data: &[u8]) -> Result<()> {
+        self.stderr.extend_from_slice(data);
+        whole_lines(&mut self.stderr).iter().for_each(|line| self.show(line));
+        Ok(())
+    }
+
+    fn restarted(&mut self) {
+        self.flush();
+        self.summary = Summary::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(failed: u64, results: u64) -> Summary {
+        let mut summary = Summary::default();
+        (summary.failed, summary.results) = (failed, results);
+        summary
+    }
+
+    #[test]
+    fn only_what_tests_account_for_is_not_broken() {
+        let cases = [
+            (Ending::Exited(0), summary(0, 1), false),
+            (Ending::Exited(101), summary(2, 1), false),
+            (Ending::Exited(0), summary(0, 0), true),
+            (Ending::Exited(134), summary(0, 1), true),
+            (Ending::Died(String::new()), summary(0, 1), true),
+            (Ending::TimedOut(String::new()), summary(1, 1), true),
+        ];
+        for (ending, summary, expected) in cases {
+            assert_eq!(broken(&ending, &summary).is_some(), expected, "{ending:?} {summary:?}");
+        }
+    }
+
+    #[test]
+    fn lines_arrive_whole_whatever_the_chunks() {
+        let mut lines = Lines::new("[x]".into());
+        for chunk in ["test res", "ult: ok. 2 passed; 0 failed; 0 ign", "ored\nrest"] {
+            lines.stdout(chunk.as_bytes()).unwrap();
+        }
+        assert_eq!((lines.summary.passed, lines.summary.results), (2, 1));
+        assert_eq!(lines.stdout, b"rest");
+        lines.restarted();
+        assert_eq!(lines.summary, Summary::default());
+    }
+}

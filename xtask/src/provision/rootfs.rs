@@ -1,0 +1,190 @@
+//! The root file system of systemd guests: Debian packages, trimmed to what a test needs, as an ext4 image.
+//!
+//! Built once and cached under a hash of everything that goes in, except package versions: those are whatever
+//! the suite had that day. Guests get it as a snapshot, so each boot starts clean.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use super::apt;
+use crate::debian::Mirror;
+use crate::paths::Cache;
+use crate::{process, ui};
+
+const SUITE: &str = "trixie";
+
+/// Room for what tests write, on top of the packages' own size.
+const IMAGE_MIB: u32 = 1024;
+
+const PACKAGES: &[&str] = &[
+    "bash",
+    "busybox-static",
+    "curl",
+    "dbus",
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "libpython3-stdlib",
+    "logrotate",
+    "mount",
+    "nginx",
+    "procps",
+    "python3-minimal",
+    "systemd",
+    "systemd-sysv",
+    "util-linux",
+];
+
+/// Units that only cost time in a guest that lives for seconds, on a disk that is thrown away.
+const MASKED: &[&str] = &[
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "dev-hugepages.mount",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty.target",
+    "kmod-static-nodes.service",
+    "ldconfig.service",
+    "logrotate.timer",
+    "proc-sys-fs-binfmt_misc.automount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
+    "systemd-binfmt.service",
+    "systemd-creds.socket",
+    "systemd-firstboot.service",
+    "systemd-hibernate-clear.service",
+    "systemd-hostnamed.socket",
+    "systemd-initctl.socket",
+    "systemd-journal-catalog-update.service",
+    "systemd-journal-flush.service",
+    "systemd-logind.service",
+    "systemd-machine-id-commit.service",
+    "systemd-modules-load.service",
+    "systemd-pcrextend.socket",
+    "systemd-pcrlock.socket",
+    "systemd-pcrmachine.service",
+    "systemd-pcrphase-sysinit.service",
+    "systemd-pcrphase.service",
+    "systemd-pstore.service",
+    "systemd-random-seed.service",
+    "systemd-sysext.socket",
+    "systemd-sysusers.service",
+    "systemd-tpm2-setup-early.service",
+    "systemd-tpm2-setup.service",
+    "systemd-update-done.service",
+];
+
+/// Files written over the packages' own.
+const FILES: &[(&str, &str)] = &[
+    (
+        "etc/systemd/system/vm-agent.service",
+        "[Unit]\n\
+         Description=Run the command of this VM and power off\n\
+         # Nothing it runs should race with the boot.\n\
+         After=multi-user.target\n\n\
+         [Service]\n\
+         Type=exec\n\
+         ExecStart=/usr/local/bin/vm-guest agent\n\
+         StandardOutput=journal+console\n\
+         StandardError=journal+console\n\
+         TasksMax=infinity\n\
+         OOMPolicy=continue\n\n\
+         [Install]\n\
+         WantedBy=multi-user.target\n",
+    ),
+    // A fixed identity: without one, systemd treats each boot as the first and applies presets.
+    ("etc/machine-id", "7c1f5a0e5d0b4f6e9a3c2b1d0e9f8a7b\n"),
+    ("etc/hostname", "vm\n"),
+    ("etc/hosts", "127.0.0.1 localhost vm\n::1 localhost\n"),
+    ("etc/fstab", ""),
+    ("etc/systemd/journald.conf.d/vm.conf", "[Journal]\nStorage=volatile\nRateLimitBurst=0\n"),
+    ("etc/systemd/system.conf.d/vm.conf", "[Manager]\nShowStatus=no\nDefaultTimeoutStartSec=120s\n"),
+];
+
+const LINKS: &[(&str, &str)] = &[
+    ("etc/systemd/system/default.target", "/usr/lib/systemd/system/multi-user.target"),
+    ("etc/systemd/system/multi-user.target.wants/vm-agent.service", "/etc/systemd/system/vm-agent.service"),
+];
+
+/// Enabled by their packages, but for tests to start.
+const DISABLED: &[&str] = &["etc/systemd/system/multi-user.target.wants/nginx.service"];
+
+/// The ext4 image.
+pub(crate) fn ensure(cache: &Cache) -> Result<PathBuf> {
+    let name = format!("rootfs/{}.ext4", recipe_hash());
+    if cache.path(&name).exists() {
+        return Ok(cache.path(&name));
+    }
+    apt::ensure(&[apt::Purpose::Setup, apt::Purpose::Vm, apt::Purpose::Rootfs])?;
+    let mirror = Mirror::discover()?;
+    cache.get_or_make(&name, |image| {
+        let step = ui::step(format!("building the root file system of systemd guests ({SUITE})"));
+        let root = image.with_extension("root");
+        bootstrap(&mirror, &root)?;
+        customise(&root)?;
+        let mut mke2fs = process::command("mke2fs");
+        // No journal: the disk never outlives a boot.
+        mke2fs.args(["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"]).arg(&root).arg(image);
+        process::output(mke2fs.arg(format!("{IMAGE_MIB}M")))?;
+        step.done();
+        Ok(())
+    })
+}
+
+fn recipe_hash() -> String {
+    let recipe = format!("{SUITE} {IMAGE_MIB} {PACKAGES:?} {MASKED:?} {FILES:?} {LINKS:?} {DISABLED:?}");
+    Sha256::digest(recipe.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bootstrap(mirror: &Mirror, root: &Path) -> Result<()> {
+    let mut command = process::command("mmdebstrap");
+    command
+        .args(["--mode=root", "--variant=minbase", "--components=main"])
+        .arg(format!("--include={}", PACKAGES.join(",")))
+        .args(["man", "locale", "doc", "info"].map(|d| format!("--dpkgopt=path-exclude=/usr/share/{d}/*")))
+        .arg("--dpkgopt=force-unsafe-io")
+        .arg("--aptopt=Acquire::Languages \"none\"")
+        .arg("--aptopt=APT::Install-Recommends \"false\"")
+        .arg("--aptopt=Acquire::Retries \"3\"")
+        .arg(SUITE)
+        .arg(root)
+        .arg(mirror.uri());
+    process::output(&mut command).context("building a root directory with mmdebstrap")?;
+    Ok(())
+}
+
+fn customise(root: &Path) -> Result<()> {
+    for (path, text) in FILES {
+        write(&root.join(path), |file| fs::write(file, text))?;
+    }
+    for unit in MASKED {
+        write(&root.join("etc/systemd/system").join(unit), |file| {
+            std::os::unix::fs::symlink("/dev/null", file)
+        })?;
+    }
+    for (path, target) in LINKS {
+        write(&root.join(path), |file| std::os::unix::fs::symlink(target, file))?;
+    }
+    for path in DISABLED {
+        let _ = fs::remove_file(root.join(path));
+    }
+    // What apt left behind for the next run, which there is none of.
+    for path in ["var/lib/apt/lists", "var/cache/apt"] {
+        let _ = fs::remove_dir_all(root.join(path));
+    }
+    Ok(())
+}
+
+fn write(file: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
+    let parent = file.parent().context("a file of the root has a parent")?;
+    fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+    let _ = fs::remove_file(file);
+    make(file).with_context(|| format!("writing {}", file.display()))
+}

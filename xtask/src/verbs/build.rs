@@ -1,0 +1,116 @@
+//! `cargo xtask build`
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::paths::{self, Cache};
+use crate::vm::Program;
+use crate::{process, provision, ui};
+
+/// Named explicitly even though it is the host's: with `--target`, cargo keeps RUSTFLAGS away from build scripts and
+/// procedural macros, which cannot be static.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The package with the VM suites.
+pub(super) const VM_TESTS: &str = "enforcer-vm-tests";
+
+/// Build the static `enforcer` and the VM test suites.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Build with optimisation.
+    #[arg(long)]
+    release: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let profile = if args.release { Profile::Release } else { Profile::Dev };
+    let cache = Cache::open()?;
+    for program in programs(&cache, profile)?.iter().chain(&suites(&cache, profile)?) {
+        ui::note(&format!("{}: {}", program.name, program.file.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Which cargo profile to build with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Profile {
+    Dev,
+    Release,
+}
+
+/// Every program a guest gets on its `PATH`: `enforcer`, `vm-guest` and the binaries of the VM test package.
+pub(super) fn programs(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
+    provision::for_build(cache)?;
+    let mut cargo = cargo("build", profile);
+    cargo.args(["--bins", "-p", "enforcer", "-p", "vm-guest", "-p", VM_TESTS]);
+    artifacts(cargo, "bin").context("building the programs for the VMs")
+}
+
+/// The VM test package's integration tests, one program per suite.
+pub(super) fn suites(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
+    provision::for_build(cache)?;
+    let mut cargo = cargo("test", profile);
+    cargo.args(["--no-run", "-p", VM_TESTS, "--test", "*"]);
+    artifacts(cargo, "test").context("building the VM test suites")
+}
+
+fn cargo(verb: &str, profile: Profile) -> Command {
+    let mut cargo = process::cargo(paths::workspace());
+    cargo.args([verb, "--target", TARGET, "--message-format=json-render-diagnostics"]);
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
+    cargo
+}
+
+/// Runs cargo and collects the executables of this target kind.
+fn artifacts(mut cargo: Command, kind: &str) -> Result<Vec<Program>> {
+    let child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting cargo")?;
+    let output = child.wait_with_output().context("running cargo")?;
+    ensure!(output.status.success(), "cargo failed: {}", output.status);
+    Ok(executables(&String::from_utf8_lossy(&output.stdout), kind))
+}
+
+#[derive(Deserialize)]
+struct Message {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+/// The executables in cargo's messages. Other messages have neither field and are passed over.
+fn executables(messages: &str, kind: &str) -> Vec<Program> {
+    let parsed = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    let program = |message: Message| {
+        let target = message.target.filter(|target| target.kind.iter().any(|k| k == kind))?;
+        Some(Program { name: target.name, file: message.executable? })
+    };
+    parsed.filter_map(program).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_found_by_kind() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"serde","kind":["lib"]},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"kernel","kind":["test"]},"executable":"/t/kernel-1"}
+{"reason":"compiler-artifact","target":{"name":"actor","kind":["bin"]},"executable":"/t/actor"}
+{"reason":"build-script-executed","package_id":"x"}
+{"reason":"build-finished","success":true}"#;
+        let found = executables(messages, "test");
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].name.as_str(), found[0].file.to_str()), ("kernel", Some("/t/kernel-1")));
+        assert_eq!(executables(messages, "bin").len(), 1);
+    }
+}

@@ -1,0 +1,41 @@
+//! One file per verb. To add one: a file here, a line in [`Verb`], a line in [`Verb::run`].
+
+mod build;
+mod ci;
+mod fuzz;
+mod lint;
+mod setup;
+mod test;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What xtask can do.
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    Setup(setup::Args),
+    Build(build::Args),
+    Vm(vm::Args),
+    Test(test::Args),
+    Lint(lint::Args),
+    Ci(ci::Args),
+    Fuzz(fuzz::Args),
+}
+
+impl Verb {
+    /// Runs the verb.
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self {
+            Self::Setup(args) => setup::run(&args),
+            Self::Build(args) => build::run(&args),
+            Self::Vm(args) => vm::run(args),
+            Self::Test(args) => test::run(&args),
+            Self::Lint(args) => lint::run(&args),
+            Self::Ci(args) => ci::run(&args),
+            Self::Fuzz(args) => fuzz::run(&args),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `cargo xtask setup`
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::debian::Mirror;
+use crate::paths::Cache;
+use crate::provision::kernel::{self, Kernel};
+use crate::provision::lock::Lock;
+use crate::provision::{self, apt, busybox, rootfs};
+use crate::ui;
+
+/// Make this machine ready: packages, rust-src, bpf-linker, kernels, root file system.
+///
+/// Does nothing, quickly, when everything is there; the other verbs do the part they need by themselves.
+/// Downloads are kept in $ENFORCER_CACHE (default ~/.cache/enforcer); afterwards everything works offline.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Pin the newest kernel of each series in xtask/kernels.lock, then set up.
+    #[arg(long)]
+    update_kernels: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let cache = Cache::open()?;
+    if args.update_kernels {
+        update_lock(&cache)?;
+    }
+    everything(&cache)?;
+    ui::note("this machine is ready");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything but the TPM emulator, which is installed when first asked for.
+pub(super) fn everything(cache: &Cache) -> Result<()> {
+    // First, because all others use these programs.
+    apt::ensure(&[apt::Purpose::Setup, apt::Purpose::Build, apt::Purpose::Vm, apt::Purpose::Rootfs])?;
+    // The root file system mostly waits for dpkg, the kernels for the network, bpf-linker for the compiler.
+    together([&|| provision::for_build(cache), &|| for_guests(cache)])
+}
+
+/// What guests of both tiers and all kernels need.
+pub(super) fn for_guests(cache: &Cache) -> Result<()> {
+    apt::ensure(&[apt::Purpose::Setup, apt::Purpose::Vm, apt::Purpose::Rootfs])?;
+    together([&|| rootfs::ensure(cache).map(drop), &|| for_matrix(cache)])
+}
+
+/// Runs both and reports the first failure.
+fn together(steps: [&(dyn Fn() -> Result<()> + Sync); 2]) -> Result<()> {
+    std::thread::scope(|scope| {
+        let threads = steps.map(|step| scope.spawn(step));
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow!("a set-up step panicked")))
+        };
+        threads.map(join).into_iter().collect()
+    })
+}
+
+fn for_matrix(cache: &Cache) -> Result<()> {
+    let lock = Lock::read()?;
+    busybox::ensure(cache, &lock.busybox)?;
+    lock.kernels.iter().try_for_each(|kernel| Kernel::ensure(cache, kernel).map(drop))
+}
+
+fn update_lock(cache: &Cache) -> Result<()> {
+    apt::ensure(&[apt::Purpose::Setup])?;
+    let mirror = Mirror::discover()?;
+    let kernels = kernel::SERIES.iter().map(|(series, suite)| kernel::newest(cache, &mirror, series, suite));
+    let lock = Lock { kernels: kernels.collect::<Result<_>>()?, busybox: busybox::newest(cache, &mirror)? };
+    for kernel in &lock.kernels {
+        ui::note(&format!("{} → {}", kernel.series, kernel.release));
+    }
+    lock.write().context("pinning kernels")
+}

@@ -1,0 +1,165 @@
+//! `cargo xtask vm`
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::build::{self, Profile};
+use crate::paths::Cache;
+use crate::provision::apt;
+use crate::ui;
+use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier};
+
+/// Boot a VM, run a command in it as root, print its output, exit with its status.
+///
+/// `enforcer`, the programs of tests/vm and the test suites (as `suite-NAME`) are on the command's PATH. The
+/// command's standard output and error arrive separately and unchanged; the kernel's console goes to a log file,
+/// shown when the guest dies. Files the command leaves in /var/log/vm-artifacts are printed when it fails.
+///
+/// In the environment: ENFORCER_VM=1, ENFORCER_VM_KERNEL (uname -r), ENFORCER_VM_TIER (initramfs or systemd).
+/// Exit status 124: time limit; 125: the guest died or did not come up.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Kernel to boot: 6.12, 6.12.107 or a full release.
+    #[arg(long, value_name = "V", default_value = "6.12")]
+    kernel: String,
+    /// Attach a TPM 2.0 with fresh state (/dev/tpm0, /dev/tpmrm0).
+    #[arg(long)]
+    tpm: bool,
+    /// Boot Debian with systemd, nginx and Python instead of a bare initramfs with busybox.
+    #[arg(long)]
+    systemd: bool,
+    /// Show DIR at /share.
+    ///
+    /// The guest works on a copy. After the command, changed and new files are copied back to DIR; deletions and
+    /// changes of mode alone are not.
+    #[arg(long, value_name = "DIR")]
+    share: Option<PathBuf>,
+    /// Attach a user-mode network: guest 10.0.2.15, host 10.0.2.2.
+    #[arg(long)]
+    net: bool,
+    /// Memory in MiB.
+    #[arg(long, value_name = "MiB")]
+    mem: Option<u32>,
+    /// Seconds the command may take.
+    #[arg(long, value_name = "S", default_value_t = 300)]
+    timeout: u64,
+    /// Build with optimisation.
+    #[arg(long)]
+    release: bool,
+    /// Set a variable in the command's environment.
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Append to the kernel's command line.
+    #[arg(long, value_name = "PARAMETERS", default_value = "", allow_hyphen_values = true)]
+    append: String,
+    /// Program and arguments; none on a terminal means a shell.
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode> {
+    let interactive = args.command.is_empty();
+    if interactive && !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+        bail!("no command given, and this is no terminal to run a shell on: cargo xtask vm -- CMD");
+    }
+    let cache = Cache::open()?;
+    if args.tpm {
+        apt::ensure(&[apt::Purpose::Tpm])?;
+    }
+    let profile = if args.release { Profile::Release } else { Profile::Dev };
+    let programs = everything_built(&cache, profile)?;
+    let host = Host::prepare(&cache, agent(&programs)?)?;
+    let kernel = host.kernels(std::slice::from_ref(&args.kernel))?.remove(0);
+    let guest = Guest {
+        kernel: &kernel,
+        tier: if args.systemd { Tier::Systemd } else { Tier::Initramfs },
+        argv: if interactive { vec!["sh".into(), "-l".into()] } else { args.command },
+        env: environment(&args.env)?,
+        programs: &programs,
+        timeout: Duration::from_secs(args.timeout),
+        memory_mib: args.mem,
+        share: args.share,
+        net: args.net,
+        tpm: args.tpm,
+        interactive,
+        kernel_parameters: args.append,
+    };
+    if std::io::stderr().is_terminal() {
+        ui::note(&format!("booting {}", kernel.release));
+    }
+    let report = vm::run(&host, &guest, &mut Unchanged)?;
+    Ok(ExitCode::from(explain(&report)))
+}
+
+/// All programs a guest can use, the suites under names of their own.
+pub(super) fn everything_built(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
+    let mut programs = build::programs(cache, profile)?;
+    for suite in build::suites(cache, profile)? {
+        programs.push(Program { name: format!("suite-{}", suite.name), file: suite.file });
+    }
+    Ok(programs)
+}
+
+/// The guest's own end of the conversation, among the built programs.
+pub(super) fn agent(programs: &[Program]) -> Result<&Program> {
+    programs.iter().find(|program| program.name == "vm-guest").context("vm-guest was not built")
+}
+
+fn environment(settings: &[String]) -> Result<BTreeMap<String, String>> {
+    let split = |setting: &String| match setting.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => bail!("--env {setting}: expected NAME=VALUE"),
+    };
+    settings.iter().map(split).collect()
+}
+
+/// Says what went wrong, if anything, and chooses our exit status.
+fn explain(report: &Report) -> u8 {
+    let status = match &report.ending {
+        // Statuses are a byte by convention of the shell; larger ones do not occur.
+        Ending::Exited(status) => u8::try_from(*status).unwrap_or(u8::MAX),
+        Ending::TimedOut(what) => {
+            show_console(report);
+            ui::error(what);
+            124
+        }
+        Ending::Died(how) => {
+            show_console(report);
+            ui::error(&format!("the guest died: {how}"));
+            125
+        }
+    };
+    if status != 0 {
+        for (name, text) in report.artifacts() {
+            ui::note(&format!("--- {name} ---\n{text}"));
+        }
+        ui::note(&format!("exit status {status}; logs in {}", report.logs.display()));
+    }
+    if let Some(boot) = report.boot.filter(|_| std::env::var_os("ENFORCER_VM_TIMES").is_some()) {
+        ui::note(&format!("boot {:.1} s, total {:.1} s", boot.as_secs_f64(), report.total.as_secs_f64()));
+    }
+    status
+}
+
+fn show_console(report: &Report) {
+    ui::note(&format!("--- end of the console ---\n{}", report.console_tail(60)));
+}
+
+/// Passes the command's bytes through.
+struct Unchanged;
+
+impl Sink for Unchanged {
+    fn stdout(&mut self, data: &[u8]) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(data).and_then(|()| out.flush()).context("writing to standard output")
+    }
+
+    fn stderr(&mut self, data: &[u8]) -> Result<()> {
+        std::io::stderr().lock().write_all(data).context("writing to standard error")
+    }
+}

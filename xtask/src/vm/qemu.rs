@@ -1,0 +1,122 @@
+//! One QEMU process: its command line, its life.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result};
+use vm_guest::layout;
+
+use crate::process;
+
+/// Kernel parameters of every guest.
+///
+/// Any oops must end the guest at once and visibly. `bpf` is not among Debian's default LSMs in every suite, so
+/// the list is spelled out. The self-tests of the crypto code cost a second of emulated time and test nothing of ours.
+const KERNEL_PARAMETERS: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic \
+    lsm=landlock,lockdown,yama,integrity,apparmor,bpf random.trust_cpu=on cryptomgr.notests \
+    no_timer_check rcupdate.rcu_expedited=1 ipv6.disable_ipv6=0 rootfstype=tmpfs systemd.show_status=0";
+
+/// What QEMU is started with.
+pub(super) struct Machine {
+    /// CPU and accelerator options.
+    pub(super) accel: Vec<String>,
+    pub(super) kernel: PathBuf,
+    pub(super) initramfs: PathBuf,
+    /// Root disk image, attached as a snapshot: the file itself is never written.
+    pub(super) root: Option<PathBuf>,
+    pub(super) share: Option<PathBuf>,
+    pub(super) net: bool,
+    pub(super) tpm: Vec<String>,
+    pub(super) memory_mib: u32,
+    /// Unix socket on which we listen for frames.
+    pub(super) frames: PathBuf,
+    pub(super) console: PathBuf,
+    /// Whether the console also is the user's terminal.
+    pub(super) interactive: bool,
+    pub(super) extra_parameters: String,
+}
+
+impl Machine {
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments: Vec<String> = Vec::new();
+        let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
+        add("-machine", "pc".into());
+        add("-m", self.memory_mib.to_string());
+        add("-kernel", self.kernel.display().to_string());
+        add("-initrd", self.initramfs.display().to_string());
+        add("-append", format!("{KERNEL_PARAMETERS} {}", self.extra_parameters));
+        let console = self.console.display();
+        add(
+            "-chardev",
+            match self.interactive {
+                true => format!("stdio,id=console,signal=off,logfile={console}"),
+                false => format!("file,id=console,path={console}"),
+            },
+        );
+        add("-serial", "chardev:console".into());
+        add("-device", "virtio-serial-pci".into());
+        add("-chardev", format!("socket,id=frames,path={}", self.frames.display()));
+        add("-device", format!("virtserialport,chardev=frames,name={}", layout::PORT));
+        if let Some(root) = &self.root {
+            add("-drive", drive(root, "root", "snapshot=on,cache=unsafe"));
+            add("-device", format!("virtio-blk-pci,drive=root,serial={}", layout::ROOT_SERIAL));
+        }
+        if let Some(share) = &self.share {
+            add("-drive", drive(share, "share", "cache=unsafe"));
+            add("-device", format!("virtio-blk-pci,drive=share,serial={}", layout::SHARE_SERIAL));
+        }
+        if self.net {
+            add("-nic", "user,model=virtio-net-pci".into());
+        }
+        arguments
+            .extend(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"].map(str::to_owned));
+        arguments.extend(self.accel.iter().cloned());
+        arguments.extend(self.tpm.iter().cloned());
+        arguments
+    }
+
+    /// Starts QEMU. Its messages go to `messages`, since our standard error belongs to the guest's command.
+    pub(super) fn start(&self, messages: &Path) -> Result<Qemu> {
+        let log =
+            std::fs::File::create(messages).with_context(|| format!("creating {}", messages.display()))?;
+        let mut command = dying_with_us("qemu-system-x86_64");
+        command.args(self.arguments()).stderr(log);
+        if self.interactive {
+            command.stdin(Stdio::inherit()).stdout(Stdio::inherit());
+        } else {
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+        }
+        Ok(Qemu { child: command.spawn().context("starting QEMU")? })
+    }
+}
+
+fn drive(image: &Path, id: &str, options: &str) -> String {
+    format!("file={},id={id},if=none,format=raw,{options}", image.display())
+}
+
+/// A command whose process the kernel kills when we die, however we die.
+pub(super) fn dying_with_us(program: &str) -> Command {
+    let mut command = process::command("setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
+}
+
+/// A running QEMU; killed when dropped.
+pub(super) struct Qemu {
+    child: Child,
+}
+
+impl Qemu {
+    /// Its exit status, once it has ended.
+    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("looking after QEMU")
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // The process may have ended by itself; that is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
