@@ -77,7 +77,8 @@ impl Cgroup {
     /// # Panics
     /// When the kernel refuses.
     pub fn adopt(&self, pid: u32) {
-        fs::write(self.directory().join("cgroup.procs"), pid.to_string()).expect("moving a process into a cgroup");
+        fs::write(self.directory().join("cgroup.procs"), pid.to_string())
+            .expect("moving a process into a cgroup");
     }
 }
 

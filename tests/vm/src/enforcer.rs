@@ -163,7 +163,8 @@ impl Enforcer {
         let path = file.to_string_lossy().into_owned();
         let mark = self.mark();
         let cgroup = self.shared.sentinel.as_ref().expect("the daemon was started");
-        let reports = actor::run(Place::Joining(cgroup), &[op(&["open-read", &path])]).expect("starting the sentinel");
+        let reports =
+            actor::run(Place::Joining(cgroup), &[op(&["open-read", &path])]).expect("starting the sentinel");
         assert!(reports[0].refused(), "the sentinel was not refused: {reports:?}");
         let refused = Instant::now();
         wait::until("the sentinel's event", wait::SOON, || {
@@ -209,7 +210,11 @@ impl Daemon {
         let _ = fs::remove_file(&socket);
         let notify = UnixDatagram::bind(&socket).expect("binding the notification socket");
         notify.set_read_timeout(Some(Duration::from_millis(100))).expect("setting a timeout");
-        let output = File::options().create(true).append(true).open(daemon_output()).expect("opening the daemon's log");
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(daemon_output())
+            .expect("opening the daemon's log");
         let mut child = Command::new(installed("enforcer"))
             .args(["run", "--insecure-unsigned", "--event-log"])
             .arg(log_file())
@@ -285,7 +290,8 @@ fn sentinel_directory() -> PathBuf {
 
 /// Where files go that the harness brings home.
 fn artifacts() -> PathBuf {
-    let directory = std::env::var_os("ENFORCER_VM_ARTIFACTS").map_or_else(|| PathBuf::from(SCRATCH), PathBuf::from);
+    let directory =
+        std::env::var_os("ENFORCER_VM_ARTIFACTS").map_or_else(|| PathBuf::from(SCRATCH), PathBuf::from);
     let _ = fs::create_dir_all(&directory);
     directory
 }

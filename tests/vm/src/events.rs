@@ -149,7 +149,9 @@ impl EventLog {
     pub fn since(&self, mark: Mark) -> Vec<Event> {
         let mut text = Vec::new();
         if let Ok(mut file) = File::open(&self.path) {
-            file.seek(SeekFrom::Start(mark.0)).and_then(|_| file.read_to_end(&mut text)).expect("reading the event log");
+            file.seek(SeekFrom::Start(mark.0))
+                .and_then(|_| file.read_to_end(&mut text))
+                .expect("reading the event log");
         }
         let complete = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         text[..complete]
@@ -157,7 +159,10 @@ impl EventLog {
             .filter(|line| !line.is_empty())
             .map(|line| {
                 let value = serde_json::from_slice(line);
-                Event(value.unwrap_or_else(|error| panic!("{error} in event {}", String::from_utf8_lossy(line))))
+                Event(
+                    value
+                        .unwrap_or_else(|error| panic!("{error} in event {}", String::from_utf8_lossy(line))),
+                )
             })
             .collect()
     }

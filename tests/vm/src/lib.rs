@@ -12,6 +12,7 @@ pub mod enforcer;
 pub mod events;
 pub mod pins;
 pub mod policy;
+pub mod random;
 pub mod report;
 pub mod scenario;
 pub mod servers;

@@ -7,7 +7,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use enforcer_common::{abi::ABI_VERSION, maps};
+use enforcer_common::{
+    abi::{ABI_VERSION, Counter},
+    maps,
+};
 
 const BPF_MAP_LOOKUP_ELEM: i64 = 1;
 const BPF_MAP_GET_NEXT_KEY: i64 = 4;
@@ -37,7 +40,9 @@ pub type Dump = BTreeMap<Vec<u8>, Vec<u8>>;
 /// When one cannot be read.
 #[must_use]
 pub fn policy_maps() -> BTreeMap<&'static str, Dump> {
-    let read = |name: &&'static str| (*name, map(name).unwrap_or_else(|error| panic!("reading map {name}: {error}")));
+    let read = |name: &&'static str| {
+        (*name, map(name).unwrap_or_else(|error| panic!("reading map {name}: {error}")))
+    };
     POLICY_MAPS.iter().map(read).collect()
 }
 
@@ -50,11 +55,36 @@ pub fn map(name: &str) -> io::Result<Dump> {
     let info = MapInfo::of(&fd)?;
     match info.dump_in_batches(&fd) {
         // Not every map type of every kernel has batches.
-        Err(error) if error.raw_os_error() == Some(libc::ENOTSUP) || error.raw_os_error() == Some(libc::EINVAL) => {
+        Err(error)
+            if error.raw_os_error() == Some(libc::ENOTSUP) || error.raw_os_error() == Some(libc::EINVAL) =>
+        {
             info.dump_one_by_one(&fd)
         }
         other => other,
     }
+}
+
+/// How many elements a map has room for; bytes, for the ring buffer.
+///
+/// # Panics
+/// When it cannot be opened.
+#[must_use]
+pub fn capacity(name: &str) -> u32 {
+    let fd = open(&directory().join("maps").join(name))
+        .unwrap_or_else(|error| panic!("opening map {name}: {error}"));
+    MapInfo::of(&fd).unwrap_or_else(|error| panic!("asking about map {name}: {error}")).max_entries
+}
+
+/// One of the programs' counters.
+///
+/// # Panics
+/// When the map cannot be read.
+#[must_use]
+pub fn counter(counter: Counter) -> u64 {
+    let dump = map(maps::COUNTERS).unwrap_or_else(|error| panic!("reading the counters: {error}"));
+    let value = dump.get(counter.code().to_ne_bytes().as_slice()).expect("every counter has an element");
+    // One word, or one per processor.
+    value.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).sum()
 }
 
 /// How many elements hash-like maps hold. Arrays always hold their maximum, so they are left out.
@@ -63,7 +93,8 @@ pub fn map(name: &str) -> io::Result<Dump> {
 /// When one cannot be read.
 #[must_use]
 pub fn entries() -> BTreeMap<&'static str, usize> {
-    let count = |name: &'static str| (name, map(name).unwrap_or_else(|error| panic!("{name}: {error}")).len());
+    let count =
+        |name: &'static str| (name, map(name).unwrap_or_else(|error| panic!("{name}: {error}")).len());
     [maps::EXACT, maps::PREFIXES, maps::BINDINGS].map(count).into_iter().collect()
 }
 
@@ -74,7 +105,8 @@ pub fn entries() -> BTreeMap<&'static str, usize> {
 #[must_use]
 pub fn link_ids() -> BTreeMap<String, u32> {
     let directory = directory().join("links");
-    let entries = std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let entries =
+        std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     entries
         .map(|entry| {
             let entry = entry.expect("reading the links' directory");
@@ -91,7 +123,8 @@ pub fn link_ids() -> BTreeMap<String, u32> {
 fn bpf(command: i64, attributes: &mut [u64; 16]) -> io::Result<i64> {
     // SAFETY: the callers fill `attributes` (128 bytes, zero padded) as the command wants it, with pointers to buffers
     // that outlive the call and are as long as the map's key and value sizes say.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes)) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes)) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 

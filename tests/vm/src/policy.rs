@@ -64,6 +64,17 @@ impl Policy {
         self
     }
 
+    /// Adds many values, known to differ, to one list.
+    ///
+    /// # Panics
+    /// When the key has no section.
+    #[must_use]
+    pub fn allow_many(mut self, key: &str, values: impl IntoIterator<Item = String>) -> Self {
+        let (section, key) = key.split_once('.').expect("a key is section.name");
+        self.lists.entry((section.into(), key.into())).or_default().extend(values);
+        self
+    }
+
     /// Adds several.
     #[must_use]
     pub fn allow_all<'a>(self, allowances: impl IntoIterator<Item = Allowance<'a>>) -> Self {
@@ -121,7 +132,8 @@ mod tests {
         assert_eq!(parsed["workload"]["cgroup"].as_str(), Some("/a b"));
         assert_eq!(parsed["mode"]["default"].as_str(), Some("audit"));
         assert_eq!(parsed["memory"]["anonymous"].as_bool(), Some(true));
-        let read: Vec<_> = parsed["file"]["read"].as_array().unwrap().iter().filter_map(|v| v.as_str()).collect();
+        let read: Vec<_> =
+            parsed["file"]["read"].as_array().unwrap().iter().filter_map(|v| v.as_str()).collect();
         assert_eq!(read, ["/x\"y", "/é"]);
     }
 }

@@ -206,7 +206,12 @@ impl Table {
         for (case, report) in self.cases.iter().zip(&reports) {
             let skipped = !report.ok && case.optional;
             if skipped {
-                println!("skipped on this kernel: {} ({} fails with {})", case.attack, report.step, name(report.errno));
+                println!(
+                    "skipped on this kernel: {} ({} fails with {})",
+                    case.attack,
+                    report.step,
+                    name(report.errno)
+                );
             }
             assert!(report.ok || skipped, "without a policy, {:?} fails: {report:?}", case.attack);
             keep.push(!skipped);
@@ -221,7 +226,8 @@ impl Table {
     /// Prepares every row's files and runs all operations in one actor.
     fn perform(&self, place: Place<'_>) -> Vec<Report> {
         let ops: Vec<Op> = (0..self.cases.len()).map(|row| self.prepare(row)).collect();
-        actor::run(place, &ops).unwrap_or_else(|error| panic!("{}: the actor was not started: {error}", self.name))
+        actor::run(place, &ops)
+            .unwrap_or_else(|error| panic!("{}: the actor was not started: {error}", self.name))
     }
 
     fn fill_in(&self, row: usize, text: &str) -> String {
@@ -249,7 +255,9 @@ impl Table {
                     std::os::unix::fs::symlink(self.fill_in(row, target), self.fill_in(row, path))
                         .expect("creating a symbolic link");
                 }
-                Fixture::Directory(path) => fs::create_dir_all(self.fill_in(row, path)).expect("creating a directory"),
+                Fixture::Directory(path) => {
+                    fs::create_dir_all(self.fill_in(row, path)).expect("creating a directory")
+                }
             }
         }
         case.op.iter().map(|word| self.fill_in(row, word)).collect()
@@ -333,7 +341,9 @@ impl Run<'_> {
             if event.text("policy") != self.table.name {
                 differences.push(format!("policy is {:?}", event.text("policy")));
             }
-            wrong.extend(differences.into_iter().map(|difference| format!("{}: event's {difference}", case.attack)));
+            wrong.extend(
+                differences.into_iter().map(|difference| format!("{}: event's {difference}", case.attack)),
+            );
         }
         wrong
     }
@@ -378,7 +388,8 @@ pub fn evidence(reports: &[Report], events: &[Event]) -> String {
     use std::fmt::Write as _;
     let mut text = String::from("--- reports\n");
     for report in reports {
-        let result = if report.ok { "ok".into() } else { format!("{} at {}", name(report.errno), report.step) };
+        let result =
+            if report.ok { "ok".into() } else { format!("{} at {}", name(report.errno), report.step) };
         let _ = writeln!(text, "{}: {result} {}", report.op.join(" "), report.detail);
     }
     text.push_str("--- events\n");

@@ -2,6 +2,7 @@
 //!
 //! One module per subject below `kernel/`; this file only names them. Most tests are tables of attacks, see
 //! `enforcer_vm_tests::scenario`. With `ENFORCER_VM_BASELINE=1` only the halves without enforcement run.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::print_stdout, reason = "what a test prints is its evidence")]
 
 #[path = "kernel/agreement.rs"]

@@ -1,8 +1,8 @@
 //! Opening and changing files.
 
 use enforcer_common::hook::Hook::{
-    FileOpen, FileReceive, InodeRemovexattr, InodeSetxattr, PathChmod, PathChown, PathLink, PathMkdir, PathMknod,
-    PathRename, PathRmdir, PathSymlink, PathTruncate, PathUnlink,
+    FileOpen, FileReceive, InodeRemovexattr, InodeSetxattr, PathChmod, PathChown, PathLink, PathMkdir,
+    PathMknod, PathRename, PathRmdir, PathSymlink, PathTruncate, PathUnlink,
 };
 use enforcer_common::verdict::Family::{File, Privilege};
 use enforcer_common::verdict::Reason::{self, NoRule};

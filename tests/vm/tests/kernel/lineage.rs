@@ -102,7 +102,10 @@ fn entering_another_mount_namespace() {
     let namespace = Namespace::create();
     Table::new(
         "setns",
-        vec![read_after("setns into a mount namespace", &["setns", &namespace.file]).given("file.read", &namespace.file)],
+        vec![
+            read_after("setns into a mount namespace", &["setns", &namespace.file])
+                .given("file.read", &namespace.file),
+        ],
     )
     .check();
 }

@@ -34,12 +34,16 @@ fn running_code_from_anonymous_memory() {
     Table::new(
         "shellcode",
         vec![
-            case("private RWX memory", &["mmap-rwx"])
-                .allowed_by("memory.anonymous", "true")
-                .refused(MmapFile, Memory, AnonymousExec),
-            case("shared RWX memory", &["mmap-rwx-shared"])
-                .allowed_by("memory.anonymous", "true")
-                .refused(MmapFile, Memory, AnonymousExec),
+            case("private RWX memory", &["mmap-rwx"]).allowed_by("memory.anonymous", "true").refused(
+                MmapFile,
+                Memory,
+                AnonymousExec,
+            ),
+            case("shared RWX memory", &["mmap-rwx-shared"]).allowed_by("memory.anonymous", "true").refused(
+                MmapFile,
+                Memory,
+                AnonymousExec,
+            ),
             case("write, then mprotect to RX", &["mprotect-rx"])
                 .allowed_by("memory.anonymous", "true")
                 .refused(FileMprotect, Memory, AnonymousExec),

@@ -1,7 +1,8 @@
 //! Reaching out, and being reached.
 
 use enforcer_common::hook::Hook::{
-    PathMknod, SocketBind, SocketConnect, SocketCreate, SocketListen, SocketSendmsg, UnixMaySend, UnixStreamConnect,
+    PathMknod, SocketBind, SocketConnect, SocketCreate, SocketListen, SocketSendmsg, UnixMaySend,
+    UnixStreamConnect,
 };
 use enforcer_common::verdict::Family::{File, Network};
 use enforcer_common::verdict::Reason::{NoRule, SocketFamily};
@@ -57,10 +58,14 @@ fn calling_home_beside_the_rule() {
             reach("another port", &["connect-tcp", "{tcp6}"], "tcp {tcp6}", "{tcp6}")
                 .given("network.connect", "tcp [::1]:1-1023")
                 .refused(SocketConnect, Network, NoRule),
-            reach("connect where allowed, send elsewhere", &["sendto-after-connect", "{udp4}", "{decoy4}"],
-                "udp {decoy4}", "{decoy4}")
-                .given("network.connect", "udp {udp4}")
-                .refused(SocketSendmsg, Network, NoRule),
+            reach(
+                "connect where allowed, send elsewhere",
+                &["sendto-after-connect", "{udp4}", "{decoy4}"],
+                "udp {decoy4}",
+                "{decoy4}",
+            )
+            .given("network.connect", "udp {udp4}")
+            .refused(SocketSendmsg, Network, NoRule),
         ],
     )
     // The third row sends nothing where it is allowed: it only connects a datagram socket there.
@@ -70,13 +75,21 @@ fn calling_home_beside_the_rule() {
 #[test]
 fn opening_a_back_door() {
     let bind = |attack, op: &[&str], rule: &str, at: &str| {
-        with_sockets(case(attack, op)).allowed_by("network.bind", rule).refused(SocketBind, Network, NoRule).about(at)
+        with_sockets(case(attack, op))
+            .allowed_by("network.bind", rule)
+            .refused(SocketBind, Network, NoRule)
+            .about(at)
     };
     Table::new(
         "back-door",
         vec![
             bind("bind TCP", &["bind-tcp", "127.0.0.1:4444"], "tcp 127.0.0.1:4444", "127.0.0.1:4444"),
-            bind("bind TCP to all addresses", &["bind-tcp", "0.0.0.0:4445"], "tcp 0.0.0.0:4445", "0.0.0.0:4445"),
+            bind(
+                "bind TCP to all addresses",
+                &["bind-tcp", "0.0.0.0:4445"],
+                "tcp 0.0.0.0:4445",
+                "0.0.0.0:4445",
+            ),
             bind("bind TCP over IPv6", &["bind-tcp", "[::1]:4446"], "tcp [::1]:4446", "[::1]:4446"),
             bind("bind UDP", &["bind-udp", "127.0.0.1:4447"], "udp 127.0.0.1:4447", "127.0.0.1:4447"),
             bind("bind and listen", &["listen", "127.0.0.1:4448"], "tcp 127.0.0.1:4448", "127.0.0.1:4448"),
@@ -120,7 +133,11 @@ fn talking_to_a_local_service() {
                 Network,
                 NoRule,
             ),
-            connect("datagram by path", &["unix-sendto", datagram], datagram).refused(UnixMaySend, Network, NoRule),
+            connect("datagram by path", &["unix-sendto", datagram], datagram).refused(
+                UnixMaySend,
+                Network,
+                NoRule,
+            ),
             connect("datagram by abstract name", &["unix-sendto", "@datagram"], "@datagram").refused(
                 UnixMaySend,
                 Network,

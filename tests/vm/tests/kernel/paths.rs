@@ -34,20 +34,28 @@ fn roundabout_names() {
                 .symlink("{dir}/public/up", ".."),
             by_another_way("dot dot components", &["open-read", "{dir}/public/../secret"]),
             by_another_way("doubled slashes and dots", &["open-read", "{dir}//.//public/.././/secret"]),
-            by_another_way("openat from a directory descriptor", &["open-relative", "{dir}/public", "../secret"]),
+            by_another_way(
+                "openat from a directory descriptor",
+                &["open-relative", "{dir}/public", "../secret"],
+            ),
             by_another_way("/proc/self/root", &["open-read", "/proc/self/root{dir}/secret"]),
             by_another_way(
                 "re-opening an O_PATH descriptor",
                 &["sequence", r#"[["hold-path","{dir}/secret"],["reopen-held-read","last"]]"#],
             ),
-            by_another_way("a relative name", &["sequence", r#"[["chdir","{dir}/public"],["open-read","../secret"]]"#]),
-            by_another_way("opening for writing what was opened for reading",
-                &["sequence", r#"[["hold","{dir}/readable"],["reopen-held-write","last"]]"#])
-                .file("{dir}/readable")
-                .given("file.read", "{dir}/readable")
-                .allowed_by("file.write", "{dir}/readable")
-                .needing("write")
-                .about("{dir}/readable"),
+            by_another_way(
+                "a relative name",
+                &["sequence", r#"[["chdir","{dir}/public"],["open-read","../secret"]]"#],
+            ),
+            by_another_way(
+                "opening for writing what was opened for reading",
+                &["sequence", r#"[["hold","{dir}/readable"],["reopen-held-write","last"]]"#],
+            )
+            .file("{dir}/readable")
+            .given("file.read", "{dir}/readable")
+            .allowed_by("file.write", "{dir}/readable")
+            .needing("write")
+            .about("{dir}/readable"),
         ],
     )
     .check();
@@ -99,18 +107,25 @@ fn files_without_a_name() {
             .file("{dir}/gone")
             .given("file.read", "{dir}/gone")
             .given("file.write", "{dir}/gone"),
-            nameless("re-opening a memfd", r#"[["hold-memfd"],["reopen-held-write","last"]]"#, FileOpen, Unlinked),
-            case("naming an O_TMPFILE file like a listed program",
-                &["sequence", r#"[["hold-tmpfile","{dir}/spool"],["link-held","last","{dir}/app"]]"#])
-                .directory("{dir}/spool")
-                .given("file.read", "{dir}/spool/*")
-                .given("file.create", "{dir}/spool/*")
-                .given("file.unlinked", "true")
-                .given("exec.allow", "{dir}/app")
-                .allowed_by("file.create", "{dir}/app")
-                .refused(PathLink, File, NoRule)
-                .needing("create")
-                .about("{dir}/app"),
+            nameless(
+                "re-opening a memfd",
+                r#"[["hold-memfd"],["reopen-held-write","last"]]"#,
+                FileOpen,
+                Unlinked,
+            ),
+            case(
+                "naming an O_TMPFILE file like a listed program",
+                &["sequence", r#"[["hold-tmpfile","{dir}/spool"],["link-held","last","{dir}/app"]]"#],
+            )
+            .directory("{dir}/spool")
+            .given("file.read", "{dir}/spool/*")
+            .given("file.create", "{dir}/spool/*")
+            .given("file.unlinked", "true")
+            .given("exec.allow", "{dir}/app")
+            .allowed_by("file.create", "{dir}/app")
+            .refused(PathLink, File, NoRule)
+            .needing("create")
+            .about("{dir}/app"),
         ],
     )
     .check();
@@ -164,7 +179,8 @@ fn a_jail_that_imitates_listed_paths() {
     if baseline_only() {
         return;
     }
-    let policy = Policy::of("jail", &cgroup).allow("privileges.allow", "chroot").allow("file.read", "/etc/listed");
+    let policy =
+        Policy::of("jail", &cgroup).allow("privileges.allow", "chroot").allow("file.read", "/etc/listed");
     enforcer.apply(&[&policy]);
     let mark = enforcer.mark();
     let reports = actor::run(Place::Joining(&cgroup), &ops).unwrap();

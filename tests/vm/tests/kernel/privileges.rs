@@ -1,14 +1,18 @@
 //! Privileged doors.
 
 use enforcer_common::hook::Hook::{
-    self, Bpf, KernelLoadData, MoveMount, PathChroot, PerfEventOpen, PtraceAccessCheck, SbMount, TaskKill, UsernsCreate,
+    self, Bpf, KernelLoadData, MoveMount, PathChroot, PerfEventOpen, PtraceAccessCheck, SbMount, TaskKill,
+    UsernsCreate,
 };
 use enforcer_common::verdict::Family::Privilege;
 use enforcer_common::verdict::Reason;
 use enforcer_vm_tests::scenario::{Case, Table, case};
 
 fn door(attack: &'static str, op: &[&str], name: &str, hook: Hook) -> Case {
-    case(attack, op).allowed_by("privileges.allow", name).refused(hook, Privilege, Reason::Privilege).about(name)
+    case(attack, op)
+        .allowed_by("privileges.allow", name)
+        .refused(hook, Privilege, Reason::Privilege)
+        .about(name)
 }
 
 #[test]
@@ -18,15 +22,25 @@ fn rearranging_the_file_system() {
         vec![
             door("mount over a directory", &["mount-tmpfs", "{dir}/victim"], "mount", SbMount)
                 .directory("{dir}/victim"),
-            door("bind mount over a listed path", &["bind-mount", "{dir}/evil", "{dir}/app"], "mount", SbMount)
-                .file("{dir}/evil")
-                .file("{dir}/app"),
+            door(
+                "bind mount over a listed path",
+                &["bind-mount", "{dir}/evil", "{dir}/app"],
+                "mount",
+                SbMount,
+            )
+            .file("{dir}/evil")
+            .file("{dir}/app"),
             door("open_tree and move_mount", &["move-mount", "{dir}/evil", "{dir}/app"], "mount", MoveMount)
                 .file("{dir}/evil")
                 .file("{dir}/app"),
             // Inside a child, which takes the new root with it.
-            door("chroot, so that paths look allowed", &["fork", "chroot", "{dir}/jail"], "chroot", PathChroot)
-                .directory("{dir}/jail"),
+            door(
+                "chroot, so that paths look allowed",
+                &["fork", "chroot", "{dir}/jail"],
+                "chroot",
+                PathChroot,
+            )
+            .directory("{dir}/jail"),
         ],
     )
     .check();

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use enforcer_vm_tests::report::{At, Failure, Outcome};
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, renameat2, RenameFlags};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, RenameFlags, ResolveFlag, open, openat2, renameat2};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd;
 
@@ -44,16 +44,18 @@ pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
         ("truncate", [path]) => unistd::truncate(*path, 0).at("truncate").map(nothing),
         ("unlink", [path]) => unistd::unlink(*path).at("unlink").map(nothing),
         ("rename", [from, to]) => fs::rename(from, to).at("rename").map(nothing),
-        ("exchange", [from, to]) => {
-            renameat2(AT_FDCWD, *from, AT_FDCWD, *to, RenameFlags::RENAME_EXCHANGE).at("renameat2").map(nothing)
-        }
+        ("exchange", [from, to]) => renameat2(AT_FDCWD, *from, AT_FDCWD, *to, RenameFlags::RENAME_EXCHANGE)
+            .at("renameat2")
+            .map(nothing),
         ("link", [from, to]) => fs::hard_link(from, to).at("link").map(nothing),
         ("symlink", [target, path]) => symlink(target, path).at("symlink").map(nothing),
         ("mkfifo", [path]) => mknod(*path, SFlag::S_IFIFO, Mode::S_IRUSR, 0).at("mknod").map(nothing),
         ("mknod-device", [path]) => device(path),
         ("mkdir", [path]) => fs::create_dir(path).at("mkdir").map(nothing),
         ("rmdir", [path]) => fs::remove_dir(path).at("rmdir").map(nothing),
-        ("chmod", [path]) => fs::set_permissions(path, Permissions::from_mode(0o755)).at("chmod").map(nothing),
+        ("chmod", [path]) => {
+            fs::set_permissions(path, Permissions::from_mode(0o755)).at("chmod").map(nothing)
+        }
         ("chown", [path]) => std::os::unix::fs::chown(path, Some(1), Some(1)).at("chown").map(nothing),
         ("setxattr", [path]) => system::set_xattr(path, "trusted.test", b"1").at("setxattr").map(nothing),
         ("removexattr", [path]) => system::remove_xattr(path, "trusted.test").at("removexattr").map(nothing),
@@ -78,7 +80,8 @@ fn open_relative(directory: &str, path: &str) -> Outcome {
 }
 
 fn open_how(path: &str) -> Outcome {
-    let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let how =
+        OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     openat2(AT_FDCWD, path, how).at("openat2").map(|_| String::new())
 }
 
@@ -105,7 +108,9 @@ fn hold(path: &str, flags: OFlag) -> Outcome {
 }
 
 fn hold_memfd() -> Outcome {
-    nix::sys::memfd::memfd_create(c"held", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).at("memfd_create").map(keep)
+    nix::sys::memfd::memfd_create(c"held", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
+        .at("memfd_create")
+        .map(keep)
 }
 
 /// The `/proc/self/fd` name of a held descriptor: by number, or the `last` one.
@@ -140,7 +145,8 @@ fn deep_open(directory: &str, component: &str, depth: &str) -> Outcome {
     let depth: usize = depth.parse().map_err(|_| Failure { step: "depth".into(), errno: libc::EINVAL })?;
     let mut at = open(directory, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at("open directory")?;
     for _ in 0..depth {
-        at = nix::fcntl::openat(&at, component, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at("descend")?;
+        at = nix::fcntl::openat(&at, component, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+            .at("descend")?;
     }
     nix::fcntl::openat(&at, "file", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).at("openat")?;
     Ok(String::new())

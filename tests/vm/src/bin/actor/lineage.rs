@@ -135,8 +135,10 @@ fn enter_mount_namespace(file: &str) -> Result<(), Failure> {
 
 /// Moves the caller into the cgroup with this directory.
 fn join(directory: &str) -> Result<(), Failure> {
-    let mut procs =
-        std::fs::OpenOptions::new().write(true).open(format!("{directory}/cgroup.procs")).at("open cgroup.procs")?;
+    let mut procs = std::fs::OpenOptions::new()
+        .write(true)
+        .open(format!("{directory}/cgroup.procs"))
+        .at("open cgroup.procs")?;
     procs.write_all(b"0").at("write cgroup.procs")
 }
 
@@ -161,7 +163,7 @@ fn in_cgroup_clone(directory: &str, op: &[String]) -> Outcome {
 /// Starts `program` (a copy of the actor) and has it do `op`; its exit status tells how that went.
 fn in_new_image(program: &str, op: &[String]) -> Outcome {
     let words: Vec<&str> = op.iter().map(String::as_str).collect();
-    let mut arguments = vec![program];
+    let mut arguments = vec![program, "quiet"];
     arguments.extend(words);
     match crate::programs::perform("exec", &arguments) {
         Some(Ok(detail)) if detail == "exit 0" => Ok(detail),

@@ -57,7 +57,10 @@ fn run(table: &str) -> Outcome {
         }
         rounds += 1;
         if rounds == 1 || rounds.is_multiple_of(PROGRESS) {
-            say(&Report::new(&["round".into(), rounds.to_string()], Ok(format!("{allowed} allowed, {refused} refused"))));
+            say(&Report::new(
+                &["round".into(), rounds.to_string()],
+                Ok(format!("{allowed} allowed, {refused} refused")),
+            ));
         }
     }
     let summary = format!("{rounds} rounds, {allowed} allowed, {refused} refused, {wrong} wrong");

@@ -34,6 +34,8 @@ extern "C" fn main(_argc: i32, _argv: *const *const i8) -> i32 {
         Some("script") => script(),
         // What tests start as "some other program": it succeeds and does nothing, whatever the arguments.
         Some("true") => 0,
+        // For a copy that was started by another actor: the exit status is all it says.
+        Some("quiet") => i32::from(perform(&arguments[1..]).is_err()),
         Some(_) => i32::from(!print(&arguments)),
     }
 }

@@ -33,7 +33,8 @@ fn map_file(path: &str) -> Outcome {
 /// One private mapping of a file that is writable and executable at once: its pages become the attacker's.
 fn map_file_writable(path: &str) -> Outcome {
     let file = files::reading(path)?;
-    let page = system::map_page(PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE, file.as_raw_fd()).at("mmap")?;
+    let page =
+        system::map_page(PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE, file.as_raw_fd()).at("mmap")?;
     Ok(format!("{page:p}"))
 }
 
@@ -95,12 +96,14 @@ fn run_from_heap() -> Outcome {
             system::call(page);
             crate::programs::system_exit(0)
         }
-        nix::unistd::ForkResult::Parent { child } => match nix::sys::wait::waitpid(child, None).at("waitpid")? {
-            nix::sys::wait::WaitStatus::Exited(_, 0) => Ok("ran from the heap".into()),
-            nix::sys::wait::WaitStatus::Exited(_, errno) => Err(Failure { step: "sbrk".into(), errno }),
-            // Not executable: refused in effect.
-            other => Err(Failure { step: format!("call: {other:?}"), errno: libc::EPERM }),
-        },
+        nix::unistd::ForkResult::Parent { child } => {
+            match nix::sys::wait::waitpid(child, None).at("waitpid")? {
+                nix::sys::wait::WaitStatus::Exited(_, 0) => Ok("ran from the heap".into()),
+                nix::sys::wait::WaitStatus::Exited(_, errno) => Err(Failure { step: "sbrk".into(), errno }),
+                // Not executable: refused in effect.
+                other => Err(Failure { step: format!("call: {other:?}"), errno: libc::EPERM }),
+            }
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use enforcer_vm_tests::report::{At, Failure, Outcome};
 use nix::sys::socket::{
-    self, AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, UnixAddr,
-    sockopt,
+    self, AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage,
+    UnixAddr, sockopt,
 };
 
 use crate::{files, system};
@@ -88,7 +88,9 @@ fn udp_sendto(to: &str) -> Outcome {
 fn udp_sendmsg(to: &str) -> Outcome {
     let (socket, address) = inet(SockType::Datagram, to)?;
     let parts = [IoSlice::new(PAYLOAD)];
-    socket::sendmsg(socket.as_raw_fd(), &parts, &[], MsgFlags::empty(), Some(&address)).at("sendmsg").map(done)
+    socket::sendmsg(socket.as_raw_fd(), &parts, &[], MsgFlags::empty(), Some(&address))
+        .at("sendmsg")
+        .map(done)
 }
 
 /// Connects where that is allowed, then sends somewhere else over the same socket.
@@ -127,7 +129,8 @@ fn listen(at: &str) -> Outcome {
 
 /// `listen` binds by itself to a port of the kernel's choice.
 fn listen_unbound() -> Outcome {
-    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).at("socket")?;
+    let socket =
+        socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).at("socket")?;
     socket::listen(&socket, Backlog::new(1).at("backlog")?).at("listen").map(|()| String::new())
 }
 

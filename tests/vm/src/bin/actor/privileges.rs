@@ -78,11 +78,12 @@ fn trace(pid: &str) -> Outcome {
 
 /// Overwrites one byte of another process.
 fn write_memory(pid: &str, address: &str) -> Outcome {
-    let base =
-        address.parse().map_err(|_| Failure { step: "address".into(), errno: libc::EINVAL })?;
+    let base = address.parse().map_err(|_| Failure { step: "address".into(), errno: libc::EINVAL })?;
     let remote = [nix::sys::uio::RemoteIoVec { base, len: 1 }];
     let local = [std::io::IoSlice::new(b"!")];
-    nix::sys::uio::process_vm_writev(pid_of(pid)?, &local, &remote).at("process_vm_writev").map(|n| n.to_string())
+    nix::sys::uio::process_vm_writev(pid_of(pid)?, &local, &remote)
+        .at("process_vm_writev")
+        .map(|n| n.to_string())
 }
 
 /// Loads nonsense as a module. `ENOEXEC` is the kernel's parser speaking: the attacker got that far.

@@ -46,7 +46,8 @@ fn exec_descriptor(fd: &OwnedFd) -> nix::Error {
 /// Runs `replace` in a child; it returns only when the exec failed. Reports the exec's error, or waits for the new
 /// program and gives its exit status as detail.
 fn spawn(replace: impl FnOnce() -> nix::Error) -> Outcome {
-    let (mut read, mut write) = pipe2(OFlag::O_CLOEXEC).at("pipe2").map(|(r, w)| (r.into_file(), w.into_file()))?;
+    let (mut read, mut write) =
+        pipe2(OFlag::O_CLOEXEC).at("pipe2").map(|(r, w)| (r.into_file(), w.into_file()))?;
     // SAFETY: the actor is single threaded here, and the child only execs, writes and exits.
     match unsafe { fork() }.at("fork")? {
         ForkResult::Child => {
@@ -94,7 +95,8 @@ fn exec_by_path_descriptor(path: &str) -> Outcome {
 fn exec_memfd(path: &str) -> Outcome {
     let mut program: std::fs::File = files::reading(path)?.into();
     let memory = memfd_create(c"dropped", MFdFlags::MFD_CLOEXEC).at("memfd_create")?;
-    std::io::copy(&mut program, &mut std::fs::File::from(memory.as_fd().try_clone_to_owned().at("dup")?)).at("copy")?;
+    std::io::copy(&mut program, &mut std::fs::File::from(memory.as_fd().try_clone_to_owned().at("dup")?))
+        .at("copy")?;
     spawn(|| exec_descriptor(&memory))
 }
 

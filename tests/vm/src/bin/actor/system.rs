@@ -26,7 +26,8 @@ pub(crate) fn c_string(text: &str) -> io::Result<CString> {
 pub(crate) fn set_xattr(path: &str, name: &str, value: &[u8]) -> io::Result<()> {
     let (path, name) = (c_string(path)?, c_string(name)?);
     // SAFETY: both strings end in NUL and the value is `len` bytes long.
-    let result = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    let result =
+        unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     check(result.into()).map(drop)
 }
 
@@ -51,12 +52,24 @@ pub(crate) fn open_by_handle(mount: BorrowedFd<'_>, path: &str) -> Result<OwnedF
     let mut mount_id = 0_i32;
     // SAFETY: the kernel writes at most `bytes` bytes of data and one mount id.
     let named = unsafe {
-        libc::syscall(libc::SYS_name_to_handle_at, libc::AT_FDCWD, path.as_ptr(), &raw mut handle, &raw mut mount_id, 0)
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            &raw mut handle,
+            &raw mut mount_id,
+            0,
+        )
     };
     check(named).at("name_to_handle_at")?;
     // SAFETY: the handle was filled in by the kernel just now.
     let opened = unsafe {
-        libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw const handle, libc::O_RDONLY | libc::O_CLOEXEC)
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_raw_fd(),
+            &raw const handle,
+            libc::O_RDONLY | libc::O_CLOEXEC,
+        )
     };
     descriptor(opened).at("open_by_handle_at")
 }
@@ -80,7 +93,8 @@ pub(crate) fn clone_into_cgroup(directory: BorrowedFd<'_>) -> io::Result<Option<
         cgroup: u64::try_from(directory.as_raw_fd()).unwrap_or_default(),
     };
     // SAFETY: without CLONE_VM this is a fork; the actor is single threaded when it does this, so the child may run on.
-    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
     let pid = check(result)?;
     Ok((pid != 0).then(|| i32::try_from(pid).unwrap_or_default()))
 }
@@ -118,7 +132,8 @@ pub(crate) fn perf_event_open() -> io::Result<OwnedFd> {
 pub(crate) fn init_module() -> io::Result<()> {
     let image = [0_u8; 64];
     // SAFETY: the image is as long as said and the parameters are an empty string.
-    check(unsafe { libc::syscall(libc::SYS_init_module, image.as_ptr(), image.len(), c"".as_ptr()) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_init_module, image.as_ptr(), image.len(), c"".as_ptr()) })
+        .map(drop)
 }
 
 /// A page of System V shared memory, attached with `SHM_EXEC`.
