@@ -233,7 +233,7 @@ fn requests(random: &mut Random, root: &str) -> (Vec<String>, Vec<(Right, String
 fn policy(random: &mut Random, cgroup: &Cgroup, root: &str, paths: &[String]) -> Policy {
     let mut policy = Policy::of("agreement", cgroup);
     for _ in 0..150 {
-        policy = policy.allow(random.pick(&Right::ALL).key(), random.pick(paths));
+        policy = policy.allow(random.pick(&Right::ALL).key(), random.pick::<String>(paths));
     }
     for _ in 0..50 {
         policy = policy.allow(random.pick(&Right::ALL).key(), &path(random, root));
