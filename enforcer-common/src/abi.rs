@@ -145,7 +145,9 @@ pub const ACCEPT_CELLS: u32 = 4;
 pub const MAX_STATES: u32 = 1 << 16;
 
 /// Key of an exact name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct ExactKey {
     /// [`Head::table`].
@@ -169,7 +171,9 @@ pub struct ArenaChunk {
 }
 
 /// Key of a network prefix, in the layout of `BPF_MAP_TYPE_LPM_TRIE`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct PrefixKey {
     /// Significant bits of what follows: 32 for the table, then those of the address.

@@ -106,41 +106,40 @@ pub enum Request<'a, T> {
     Privilege(Privilege),
 }
 
-/// Decides a request under a policy.
-///
-/// # Errors
-/// [`Fault`] when the tables contradict themselves or a name cannot be read. The caller denies in enforce mode.
+/// Decides a request under a policy. Tables that contradict themselves, or a name that cannot be read, give
+/// [`Decision::fault`].
 #[inline(always)]
-pub fn decide<T: Text, L: Tables>(request: &Request<'_, T>, head: &Head, tables: &L) -> Result<Decision, Fault> {
+pub fn decide<T: Text, L: Tables>(request: &Request<'_, T>, head: &Head, tables: &L) -> Decision {
     match *request {
-        Request::Object { name, needed } => {
-            if name.len() > PATH_MAX {
-                return Ok(Decision::deny(Reason::PathTooLong));
-            }
-            let grant = granted(name, needed, head, tables)?;
-            Ok(if grant.rights().contains(needed) {
-                Decision::allow(grant.rule)
-            } else {
-                Decision::deny(Reason::NoRule)
-            })
+        Request::Object { name, needed } => object(name, needed, head, tables),
+        Request::Unnamed { why, needed, .. } => unnamed(why, needed, head),
+        Request::AnonymousExec => {
+            switched(head.switches & switch::ANONYMOUS_EXEC != 0, Reason::AnonymousExec)
         }
-        Request::Unnamed { why, needed, .. } => Ok(unnamed(why, needed, head)),
-        Request::AnonymousExec => Ok(if head.switches & switch::ANONYMOUS_EXEC != 0 {
-            Decision::allow_by_switch()
-        } else {
-            Decision::deny(Reason::AnonymousExec)
-        }),
         Request::Address { address, port, flow } => address_decision(address, port, flow, head, tables),
         Request::Socket { family, raw } => {
             let listed = family < 64 && (head.socket_families >> (family & 63)) & 1 != 0;
             let type_ok = !raw || head.switches & switch::RAW_SOCKETS != 0;
-            Ok(if listed && type_ok { Decision::allow_by_switch() } else { Decision::deny(Reason::SocketFamily) })
+            switched(listed && type_ok, Reason::SocketFamily)
         }
-        Request::Privilege(privilege) => Ok(if head.privileges & privilege.bit() != 0 {
-            Decision::allow_by_switch()
-        } else {
-            Decision::deny(Reason::Privilege)
-        }),
+        Request::Privilege(privilege) => switched(head.privileges & privilege.bit() != 0, Reason::Privilege),
+    }
+}
+
+#[inline(always)]
+const fn switched(on: bool, otherwise: Reason) -> Decision {
+    if on { Decision::allow_by_switch() } else { Decision::deny(otherwise) }
+}
+
+#[inline(always)]
+fn object<T: Text, L: Tables>(name: &T, needed: Rights, head: &Head, tables: &L) -> Decision {
+    if name.len() > PATH_MAX {
+        return Decision::deny(Reason::PathTooLong);
+    }
+    match granted(name, needed, head, tables) {
+        Ok(grant) if grant.rights().contains(needed) => Decision::allow(grant.rule),
+        Ok(_) => Decision::deny(Reason::NoRule),
+        Err(fault) => Decision::fault(fault),
     }
 }
 
@@ -148,20 +147,21 @@ pub fn decide<T: Text, L: Tables>(request: &Request<'_, T>, head: &Head, tables:
 const fn unnamed(why: Reason, needed: Rights, head: &Head) -> Decision {
     let code = needed.0 & (Rights::EXEC.0 | Rights::LIBRARY.0) != 0;
     let switch = if code { switch::UNLINKED_EXEC } else { switch::UNLINKED_FILES };
-    if matches!(why, Reason::Unlinked) && head.switches & switch != 0 {
-        Decision::allow_by_switch()
-    } else {
-        Decision::deny(why)
-    }
+    switched(matches!(why, Reason::Unlinked) && head.switches & switch != 0, why)
 }
 
 /// The union of what the exact name and the patterns grant. Stops early once `needed` is reached; then the rule is
 /// one that completed it.
 ///
 /// # Errors
-/// See [`decide`].
+/// A table ends early, or the name cannot be read.
 #[inline(always)]
-pub fn granted<T: Text, L: Tables>(name: &T, needed: Rights, head: &Head, tables: &L) -> Result<Grant, Fault> {
+pub fn granted<T: Text, L: Tables>(
+    name: &T,
+    needed: Rights,
+    head: &Head,
+    tables: &L,
+) -> Result<Grant, Fault> {
     let mut grant = Grant { rights: 0, min_trust: 0, on_low: 0, rule: Decision::NO_RULE };
     if head.content & content::EXACT != 0
         && let Some(exact) = exact_grant(name, head, tables)?
@@ -273,24 +273,25 @@ fn address_decision<L: Tables>(
     flow: Flow,
     head: &Head,
     tables: &L,
-) -> Result<Decision, Fault> {
+) -> Decision {
     if head.content & content::PREFIXES == 0 {
-        return Ok(Decision::deny(Reason::NoRule));
+        return Decision::deny(Reason::NoRule);
     }
     let key = PrefixKey { prefix_len: PrefixKey::FULL, table: head.table, address };
     let Some(span) = tables.prefix(&key) else {
-        return Ok(Decision::deny(Reason::NoRule));
+        return Decision::deny(Reason::NoRule);
     };
-    let mut pass = PortPass { tables, port, low: 0, high: span.count, first: span.first, found: None, complete: true };
+    let mut pass =
+        PortPass { tables, port, low: 0, high: span.count, first: span.first, found: None, complete: true };
     // Binary search: 2^17 ranges cannot exist for 2^16 ports.
     tables.repeat(17, &mut pass);
     if !pass.complete {
-        return Err(Fault::Table);
+        return Decision::fault(Fault::Table);
     }
-    Ok(match pass.found {
+    match pass.found {
         Some(range) if range.flows & flow.0 != 0 => Decision::allow(range.rule),
         _ => Decision::deny(Reason::NoRule),
-    })
+    }
 }
 
 struct PortPass<'a, L> {
@@ -349,7 +350,8 @@ mod tests {
 
     impl Tables for Tiny {
         fn exact(&self, key: &ExactKey) -> Option<Grant> {
-            (key.table == 3 && key.len as usize == self.exact.len() && key.hash == hash_of(KEY, self.exact)).then_some(self.grant)
+            (key.table == 3 && key.len as usize == self.exact.len() && key.hash == hash_of(KEY, self.exact))
+                .then_some(self.grant)
         }
         fn cell(&self, index: u32) -> Option<u16> {
             CELLS.get(index as usize).copied()
@@ -393,7 +395,7 @@ mod tests {
     }
 
     fn object(name: &[u8], needed: Rights) -> Decision {
-        decide(&Request::Object { name: &Bytes(name), needed }, &head(), &tiny()).unwrap()
+        decide(&Request::Object { name: &Bytes(name), needed }, &head(), &tiny())
     }
 
     #[test]
@@ -412,16 +414,16 @@ mod tests {
     fn a_table_that_ends_early_is_a_fault() {
         let broken = Head { transitions: 1000, ..head() };
         let request = Request::Object { name: &Bytes(b"/a"), needed: Rights::READ };
-        assert_eq!(decide(&request, &broken, &tiny()), Err(Fault::Table));
+        assert_eq!(decide(&request, &broken, &tiny()), Decision::fault(Fault::Table));
         let request = Request::Object { name: &Bytes(b"/a"), needed: Rights::READ };
-        assert_eq!(decide(&request, &Head { states: 2, ..head() }, &tiny()), Err(Fault::Table));
+        assert_eq!(decide(&request, &Head { states: 2, ..head() }, &tiny()), Decision::fault(Fault::Table));
     }
 
     #[test]
     fn addresses() {
         let ask = |address: [u8; 4], port, flow| {
             let request = Ask::Address { address: v4_mapped(address), port, flow };
-            decide(&request, &head(), &tiny()).unwrap().verdict
+            decide(&request, &head(), &tiny()).verdict
         };
         let table = [
             ([10, 0, 0, 1], 80, Flow::TCP_CONNECT, Verdict::Allow),
@@ -441,9 +443,8 @@ mod tests {
     #[test]
     fn switches_open_only_their_own_door() {
         const NAME: Bytes<'_> = Bytes(b"memfd:x");
-        let ask = |switches, request: Ask<'_>| {
-            decide(&request, &Head { switches, ..head() }, &tiny()).unwrap().verdict
-        };
+        let ask =
+            |switches, request: Ask<'_>| decide(&request, &Head { switches, ..head() }, &tiny()).verdict;
         let read = Request::Unnamed { name: &NAME, why: Reason::Unlinked, needed: Rights::READ };
         let exec = Request::Unnamed { name: &NAME, why: Reason::Unlinked, needed: Rights::EXEC };
         let foreign = Request::Unnamed { name: &NAME, why: Reason::Unreachable, needed: Rights::READ };
@@ -459,9 +460,7 @@ mod tests {
     #[test]
     fn socket_families_above_the_mask_are_refused() {
         let all = Head { socket_families: u64::MAX, ..head() };
-        let ask = |family, raw| {
-            decide(&Ask::Socket { family, raw }, &all, &tiny()).unwrap().verdict
-        };
+        let ask = |family, raw| decide(&Ask::Socket { family, raw }, &all, &tiny()).verdict;
         assert_eq!(ask(2, false), Verdict::Allow);
         assert_eq!(ask(2, true), Verdict::Deny);
         assert_eq!(ask(64, false), Verdict::Deny);

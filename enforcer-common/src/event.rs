@@ -1,4 +1,5 @@
-//! The event record: a fixed header, then the exe path, then the object name, as the header's lengths say.
+//! The event record: a fixed header, then the exe path, then the object name, as the header's lengths say. The ring's
+//! sample may be longer than that; what follows means nothing.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -97,6 +98,9 @@ crate::codes::codes! {
 }
 
 /// Longest record, in bytes.
-pub const EVENT_MAX: u32 = size_of::<EventHeader>() as u32 + EXE_MAX + crate::abi::PATH_MAX;
+pub const EVENT_MAX: u32 = HEADER_LEN + EXE_MAX + crate::abi::PATH_MAX;
 
-const _: () = assert!(size_of::<EventHeader>() == 128);
+/// Length of the fixed part, in bytes.
+pub const HEADER_LEN: u32 = 128;
+
+const _: () = assert!(size_of::<EventHeader>() == HEADER_LEN as usize);

@@ -101,6 +101,8 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
+    /// What went wrong, with [`Reason::Internal`]; [`Fault::None`] otherwise.
+    pub fault: Fault,
     /// The rule that allowed it, as an index into the policy's rule list; [`Decision::NO_RULE`] otherwise.
     pub rule: u32,
 }
@@ -112,19 +114,28 @@ impl Decision {
     /// Allowed by the rule with this index.
     #[inline(always)]
     pub const fn allow(rule: u32) -> Self {
-        Self { verdict: Verdict::Allow, reason: Reason::Rule, rule }
+        Self { verdict: Verdict::Allow, reason: Reason::Rule, fault: Fault::None, rule }
     }
 
     /// Allowed by a switch of the policy rather than by a rule.
     #[inline(always)]
     pub const fn allow_by_switch() -> Self {
-        Self { verdict: Verdict::Allow, reason: Reason::Switch, rule: Self::NO_RULE }
+        Self { verdict: Verdict::Allow, reason: Reason::Switch, fault: Fault::None, rule: Self::NO_RULE }
     }
 
     /// Refused.
     #[inline(always)]
     pub const fn deny(reason: Reason) -> Self {
-        Self { verdict: Verdict::Deny, reason, rule: Self::NO_RULE }
+        Self { verdict: Verdict::Deny, reason, fault: Fault::None, rule: Self::NO_RULE }
+    }
+
+    /// What was asked could not be found out: nothing says yes, so the answer is no.
+    ///
+    /// A field rather than a `Result` around the decision, because the verifier refuses the undefined bytes of a
+    /// `Result`'s other variant when LLVM packs it into registers.
+    #[inline(always)]
+    pub const fn fault(fault: Fault) -> Self {
+        Self { verdict: Verdict::Deny, reason: Reason::Internal, fault, rule: Self::NO_RULE }
     }
 }
 
@@ -138,16 +149,13 @@ pub struct Outcome {
     pub report: bool,
 }
 
-/// Turns a decision or a fault into what the hook does. The only place where a mode matters.
+/// Turns a decision into what the hook does. The only place where a mode matters.
 ///
 /// A fault denies in enforce mode: an attacker who can exhaust memory or confuse a walk must not gain by it. In audit
 /// mode it passes, because audit promises not to break the workload, and is reported.
 #[inline(always)]
-pub const fn outcome(mode: Mode, decision: Result<Decision, Fault>) -> Outcome {
-    let denied = match decision {
-        Ok(decision) => matches!(decision.verdict, Verdict::Deny),
-        Err(_) => true,
-    };
+pub const fn outcome(mode: Mode, decision: Decision) -> Outcome {
+    let denied = matches!(decision.verdict, Verdict::Deny);
     Outcome { refuse: denied && matches!(mode, Mode::Enforce), report: denied }
 }
 
@@ -157,15 +165,16 @@ mod tests {
 
     #[test]
     fn only_an_allow_passes_in_enforce_mode() {
-        let allow = Ok(Decision::allow(1));
-        let deny = Ok(Decision::deny(Reason::NoRule));
+        let allow = Decision::allow(1);
+        let deny = Decision::deny(Reason::NoRule);
+        let fault = Decision::fault(Fault::Walk);
         let table = [
             (Mode::Enforce, allow, false, false),
             (Mode::Enforce, deny, true, true),
-            (Mode::Enforce, Err(Fault::Walk), true, true),
+            (Mode::Enforce, fault, true, true),
             (Mode::Audit, allow, false, false),
             (Mode::Audit, deny, false, true),
-            (Mode::Audit, Err(Fault::Walk), false, true),
+            (Mode::Audit, fault, false, true),
         ];
         for (mode, decision, refuse, report) in table {
             assert_eq!(outcome(mode, decision), Outcome { refuse, report }, "{mode} {decision:?}");

@@ -1,27 +1,46 @@
 //! The frame of every hook: who asks, what the policy says, what the kernel is told, what is reported.
 //!
-//! [`conclude`] is the only function that turns a decision or a fault into an errno.
+//! [`conclude`] is the only function that turns a decision into an errno.
 
 use enforcer_common::{
     abi::Counter,
     decide::{self, Request, Text},
-    event::{EVENT_MAX, EventHeader, MAGIC, ObjectKind, flag},
+    event::{EVENT_MAX, HEADER_LEN, MAGIC, ObjectKind, flag},
     field::Field,
     hook::{Hook, Privilege},
     rights::Rights,
-    verdict::{Decision, Family, Fault, Mode, Reason, outcome},
+    verdict::{Decision, Family, Fault, Mode, outcome},
 };
 
 use crate::{
-    kernel,
+    kernel::{self, Raw},
     maps::EVENTS,
-    name::{self, Name, Named, Place},
+    name::{self, Name, Place},
     subject::{self, Standing, Subject},
     tables::count,
 };
 
 /// `-EPERM`.
-pub const REFUSED: i32 = -1;
+///
+/// Opaque to the compiler, which otherwise computes it as the negative of a boolean; the verifier (all kernels) loses
+/// the value's range there and refuses the program.
+#[inline(always)]
+pub fn refused() -> i32 {
+    let errno: i64;
+    // SAFETY: loads a constant.
+    unsafe { core::arch::asm!("{errno} = -1", errno = out(reg) errno, options(pure, nomem, nostack)) };
+    errno as i32
+}
+
+/// Refuses where there is no policy to report under: the event counts as lost.
+#[inline(always)]
+pub fn refused_blindly() -> i32 {
+    count(Counter::Faults);
+    count(Counter::Denied);
+    count(Counter::EventsLost);
+    refused()
+}
+
 /// The hook has no objection.
 pub const PASS: i32 = 0;
 
@@ -56,9 +75,7 @@ impl Point {
     /// A task inside a workload whose policy cannot be told: nothing says that it may, so it may not.
     #[inline(always)]
     pub fn stranded(self, _: Fault) -> i32 {
-        count(Counter::Faults);
-        count(Counter::Denied);
-        REFUSED
+        refused_blindly()
     }
 
     /// Decides and concludes.
@@ -75,10 +92,14 @@ impl Point {
             Ok(scratch) => scratch,
             Err(fault) => return self.fault(subject, needed, fault),
         };
-        match name::of_place(place, pending, scratch) {
-            Ok(Named::Path(name)) => self.decide(subject, &Request::Object { name: &name, needed }),
-            Ok(Named::Nothing(name, why)) => self.decide(subject, &Request::Unnamed { name: &name, why, needed }),
-            Err(fault) => self.fault(subject, needed, fault),
+        let span = match name::of_place(place, pending, scratch) {
+            Ok(span) => span,
+            Err(fault) => return self.fault(subject, needed, fault),
+        };
+        let name = span.name(scratch);
+        match span.unnamed() {
+            None => self.decide(subject, &Request::Object { name: &name, needed }),
+            Some(why) => self.decide(subject, &Request::Unnamed { name: &name, why, needed }),
         }
     }
 
@@ -88,13 +109,13 @@ impl Point {
         let report = Report {
             kind: ObjectKind::Unnamed,
             needed: needed.0,
-            ..Report::new(self, Err(fault))
+            ..Report::new(self, Decision::fault(fault))
         };
         conclude(subject, &report)
     }
 
     #[inline(always)]
-    fn conclude(self, subject: &Subject, request: &Ask<'_>, decision: Result<Decision, Fault>) -> i32 {
+    fn conclude(self, subject: &Subject, request: &Ask<'_>, decision: Decision) -> i32 {
         let report = Report::new(self, decision).about(request);
         conclude(subject, &report)
     }
@@ -103,19 +124,29 @@ impl Point {
 /// What an event says about the request.
 struct Report {
     point: Point,
-    decision: Result<Decision, Fault>,
+    decision: Decision,
     kind: ObjectKind,
     needed: u16,
     detail: u32,
     port: u32,
-    address: [u8; 16],
+    /// As words: a zeroed byte array would be a call of a byte-wise `memset`.
+    address: [u64; 2],
     name: Option<Name>,
 }
 
 impl Report {
     #[inline(always)]
-    const fn new(point: Point, decision: Result<Decision, Fault>) -> Self {
-        Self { point, decision, kind: ObjectKind::Unnamed, needed: 0, detail: 0, port: 0, address: [0; 16], name: None }
+    const fn new(point: Point, decision: Decision) -> Self {
+        Self {
+            point,
+            decision,
+            kind: ObjectKind::Unnamed,
+            needed: 0,
+            detail: 0,
+            port: 0,
+            address: [0; 2],
+            name: None,
+        }
     }
 
     #[inline(always)]
@@ -134,7 +165,7 @@ impl Report {
             Request::AnonymousExec => self.kind = ObjectKind::Memory,
             Request::Address { address, port, flow } => {
                 self.kind = ObjectKind::Address;
-                self.address = address;
+                self.address = words(address);
                 self.port = u32::from(port);
                 self.detail = flow.0;
             }
@@ -152,23 +183,30 @@ impl Report {
     }
 }
 
-/// Turns a decision or a fault into what the kernel is told. Everything that is refused, or would be, is counted and
+#[inline(always)]
+const fn words(address: [u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
+}
+
+/// Turns a decision into what the kernel is told. Everything that is refused, or would be, is counted and
 /// reported; whether the report finds room changes nothing.
 #[inline(always)]
 fn conclude(subject: &Subject, report: &Report) -> i32 {
     // A mode this program does not know is no permission.
-    let mode = Mode::from_code(subject.head.modes[report.point.family.code() as usize]).unwrap_or(Mode::Enforce);
+    let mode =
+        Mode::from_code(subject.head.modes[report.point.family.code() as usize]).unwrap_or(Mode::Enforce);
     let outcome = outcome(mode, report.decision);
     if outcome.report {
         count(if outcome.refuse { Counter::Denied } else { Counter::Audited });
-        if report.decision.is_err() {
+        if report.decision.fault != Fault::None {
             count(Counter::Faults);
         }
         if send(subject, report, mode, outcome.refuse).is_err() {
             count(Counter::EventsLost);
         }
     }
-    if outcome.refuse { REFUSED } else { PASS }
+    if outcome.refuse { refused() } else { PASS }
 }
 
 /// Writes the record below the object's name in scratch memory and sends it.
@@ -196,10 +234,6 @@ fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result
     let exe_len = before.saturating_sub(exe_start);
     // A name that is too long is reported by its end.
     let name_len = name.len().min(enforcer_common::abi::PATH_MAX);
-    let (reason, fault) = match report.decision {
-        Ok(decision) => (decision.reason, Fault::None),
-        Err(fault) => (Reason::Internal, fault),
-    };
     let header = scratch.header(exe_start).ok_or(Fault::Scratch)?;
     let task = kernel::current();
     let parent = task.follow(Field::TaskRealParent);
@@ -221,8 +255,8 @@ fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result
         (*header).hook = report.point.hook.code();
         (*header).family = report.point.family.code();
         (*header).mode = mode.code();
-        (*header).reason = reason.code();
-        (*header).fault = fault.code();
+        (*header).reason = report.decision.reason.code();
+        (*header).fault = report.decision.fault.code();
         (*header).object = report.kind.code();
         (*header).exe_len = exe_len as u16;
         (*header).name_len = name_len as u16;
@@ -230,24 +264,54 @@ fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result
         (*header).detail = report.detail;
         (*header).port = report.port;
         (*header).reserved = 0;
-        (*header).address = report.address;
+        (&raw mut (*header).address).cast::<[u64; 2]>().write_unaligned(report.address);
         task.embedded(Field::TaskComm).copy_to((&raw mut (*header).comm).cast(), 16)?;
         parent.embedded(Field::TaskComm).copy_to((&raw mut (*header).parent_comm).cast(), 16)?;
     }
-    let size = size_of::<EventHeader>() as u32 + exe_len + name_len;
+    let size = HEADER_LEN + exe_len + name_len;
     if size > EVENT_MAX {
         return Err(Fault::Scratch);
     }
-    // SAFETY: `header` is followed by the exe path and the name in scratch memory; `size` covers exactly these.
-    let result = unsafe {
-        aya_ebpf::helpers::generated::bpf_ringbuf_output(
-            core::ptr::from_ref(&EVENTS).cast_mut().cast(),
-            header.cast(),
-            u64::from(size),
-            0,
-        )
+    submit(Raw(header as u64), size)
+}
+
+/// Copies a record of `size` bytes into the ring.
+///
+/// A reservation's size must be a constant, and `bpf_ringbuf_output` would need the verifier to relate where the
+/// record starts to how long it is; so the smallest of a few sizes is reserved, and what follows the record in it
+/// means nothing.
+#[inline(always)]
+fn submit(from: Raw, size: u32) -> Result<(), Fault> {
+    match size {
+        0..=256 => submit_sized::<256>(from, size),
+        257..=512 => submit_sized::<512>(from, size),
+        513..=1024 => submit_sized::<1024>(from, size),
+        1025..=2048 => submit_sized::<2048>(from, size),
+        _ => submit_sized::<{ EVENT_MAX as usize }>(from, size),
+    }
+}
+
+#[inline(always)]
+fn submit_sized<const ROOM: usize>(from: Raw, size: u32) -> Result<(), Fault> {
+    let Some(mut room) = EVENTS.reserve::<[u8; ROOM]>(0) else {
+        return Err(Fault::Helper);
     };
-    if result == 0 { Ok(()) } else { Err(Fault::Helper) }
+    let size = kernel::opaque(u64::from(size));
+    if size > ROOM as u64 {
+        room.discard(0);
+        return Err(Fault::Helper);
+    }
+    // SAFETY: `size` bytes fit into the reservation.
+    match unsafe { from.copy_to(room.as_mut_ptr().cast(), size as u32) } {
+        Ok(()) => {
+            room.submit(0);
+            Ok(())
+        }
+        Err(fault) => {
+            room.discard(0);
+            Err(fault)
+        }
+    }
 }
 
 /// A privileged door: passes for the host, decides for everyone under a policy.

@@ -122,7 +122,11 @@ impl Raw {
         let mut value = T::default();
         // SAFETY: `value` is valid for writes of its size; the helper survives any source address.
         let result = unsafe {
-            helpers::bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, self.0 as *const c_void)
+            helpers::bpf_probe_read_kernel(
+                (&raw mut value).cast(),
+                size_of::<T>() as u32,
+                self.0 as *const c_void,
+            )
         };
         if result == 0 { Ok(value) } else { Err(Fault::KernelRead) }
     }
@@ -146,7 +150,7 @@ impl Raw {
     pub unsafe fn copy_str_to(self, to: *mut u8, room: u32) -> Result<u32, Fault> {
         // SAFETY: by contract; the helper survives any source address.
         let result = unsafe { helpers::bpf_probe_read_kernel_str(to.cast(), room, self.0 as *const c_void) };
-        if result > 0 { Ok(result as u32 - 1) } else { Err(Fault::KernelRead) }
+        if result > 0 { Ok(result.cast_unsigned() as u32 - 1) } else { Err(Fault::KernelRead) }
     }
 }
 
@@ -203,6 +207,17 @@ pub unsafe fn load_unaligned(from: *const u8) -> u64 {
         core::arch::asm!("{word} = *(u64 *)({from} + 0)", word = out(reg) word, from = in(reg) from, options(nostack, readonly));
     }
     word
+}
+
+/// The same value, of which the compiler knows nothing: what is compared afterwards is what is used, in one register,
+/// as the verifier needs it to follow a bound.
+#[inline(always)]
+pub fn opaque(value: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: moves a register to itself. (An empty block would leave two line records at one instruction, which the
+    // kernel refuses.)
+    unsafe { core::arch::asm!("{value} = {value}", value = inout(reg) value, options(pure, nomem, nostack)) };
+    value
 }
 
 /// A task's entry in a task storage map.

@@ -13,6 +13,10 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "BPF registers have 64 bits and checked conversions would panic: what is narrowed here is a constant, or a value whose bound stands beside the cast"
+)]
 #![allow(unreachable_pub, reason = "a BPF object has no API: `pub` marks what a module offers its siblings")]
 
 mod control;

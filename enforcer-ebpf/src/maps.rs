@@ -9,7 +9,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, RingBuf},
 };
 use enforcer_common::abi::{
-    ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, ExactKey, Grant, Head, Label, PortRange, PortSpan, SLOTS,
+    ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, ExactKey, Grant, Head, Label, PortRange,
+    PortSpan, SLOTS,
 };
 
 #[map]
@@ -60,7 +61,13 @@ unsafe impl<T> Sync for TaskStorage<T> {}
 
 impl<T> TaskStorage<T> {
     const fn new() -> Self {
-        Self { r#type: ptr::null(), key: ptr::null(), value: ptr::null(), max_entries: ptr::null(), map_flags: ptr::null() }
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+        }
     }
 
     /// The map as helpers want it.

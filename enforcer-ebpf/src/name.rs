@@ -12,7 +12,7 @@ use core::ops::ControlFlow;
 use enforcer_common::{
     abi::{NAME_MAX, PATH_MAX},
     decide::{Step, Text},
-    event::{EXE_MAX, EventHeader},
+    event::{EXE_MAX, EventHeader, HEADER_LEN},
     field::Field,
     verdict::{Fault, Reason},
 };
@@ -27,7 +27,7 @@ use crate::{
 const SLACK: usize = NAME_MAX as usize + 1;
 /// Lowest place of the event header. The exe path is written downwards below the object's name, and the header below
 /// that, so that the record is contiguous without copying.
-const HEADER_ROOM: usize = size_of::<EventHeader>();
+const HEADER_ROOM: usize = HEADER_LEN as usize;
 /// Where texts that are copied forwards start, and the lowest place of a path's first byte.
 const TEXT_START: usize = HEADER_ROOM + EXE_MAX as usize + SLACK;
 /// One past the last byte of a path. Paths are assembled backwards from here.
@@ -109,16 +109,42 @@ impl Name {
     /// An empty text.
     #[inline(always)]
     pub const fn empty(scratch: &Scratch) -> Self {
-        Self { scratch, start: TEXT_START as u32, len: 0 }
+        Span::path(TEXT_START as u32, 0).name(scratch)
     }
 }
 
-/// What a file is called.
-pub enum Named {
-    /// By this path.
-    Path(Name),
-    /// By nothing that leads to it from the task's root; the name is that of its dentry alone.
-    Nothing(Name, Reason),
+/// What a text in scratch memory is, without the pointer to it: the verifier does not follow a pointer that shares a
+/// register with the other variants of an enum.
+#[derive(Clone, Copy)]
+pub struct Span {
+    start: u32,
+    len: u32,
+    /// Code of the [`Reason`] why the text is no path from the task's root; 0 if it is one.
+    why: u32,
+}
+
+impl Span {
+    /// The text.
+    #[inline(always)]
+    pub const fn name(self, scratch: &Scratch) -> Name {
+        Name { scratch, start: self.start, len: self.len }
+    }
+
+    /// Why no path from the task's root leads to the object.
+    #[inline(always)]
+    pub const fn unnamed(self) -> Option<Reason> {
+        if self.why == 0 { None } else { Reason::from_code(self.why as u8) }
+    }
+
+    #[inline(always)]
+    const fn path(start: u32, len: u32) -> Self {
+        Self { start, len, why: 0 }
+    }
+
+    #[inline(always)]
+    const fn because(self, why: Reason) -> Self {
+        Self { why: why.code() as u32, ..self }
+    }
 }
 
 /// A place in the file system: `struct path`.
@@ -173,30 +199,26 @@ impl Place {
 /// Names the object at `place`. `pending` says that it is about to get its name (creation, `O_TMPFILE`), so a missing
 /// hash entry means nothing.
 #[inline(always)]
-pub fn of_place(place: Place, pending: bool, scratch: &mut Scratch) -> Result<Named, Fault> {
+pub fn of_place(place: Place, pending: bool, scratch: &mut Scratch) -> Result<Span, Fault> {
     if !pending && place.is_unlinked()? {
-        return Ok(Named::Nothing(dentry_name(place.dentry, scratch)?, Reason::Unlinked));
+        return Ok(dentry_name(place.dentry, scratch)?.because(Reason::Unlinked));
     }
     scratch.walk.cursor = TEXT_END as u64;
     scratch.walk.floor = TEXT_START as u64;
     walk(place, scratch)?;
     let start = scratch.walk.cursor as u32;
-    let len = (TEXT_END as u32).saturating_sub(start);
-    match scratch.walk.status {
-        AT_ROOT => {
-            let name = Name { scratch, start, len };
-            let own = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
-            if Raw(scratch.walk.mount).follow(Field::MountNs)? == own {
-                Ok(Named::Path(name))
-            } else {
-                Ok(Named::Nothing(name, Reason::Unreachable))
-            }
-        }
-        // One byte more than any rule can name, so that the decision is `PathTooLong`.
-        TOO_LONG => Ok(Named::Path(Name { scratch, start, len: PATH_MAX + 1 })),
-        DETACHED => Ok(Named::Nothing(Name { scratch, start, len }, Reason::Unreachable)),
-        _ => Err(Fault::Walk),
+    let path = Span::path(start, (TEXT_END as u32).saturating_sub(start));
+    let status = scratch.walk.status;
+    if status == AT_ROOT {
+        let own = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
+        let reachable = Raw(scratch.walk.mount).follow(Field::MountNs)? == own;
+        return Ok(if reachable { path } else { path.because(Reason::Unreachable) });
     }
+    if status == TOO_LONG {
+        // One byte more than any rule can name, so that the decision is `PathTooLong`.
+        return Ok(Span::path(start, PATH_MAX + 1));
+    }
+    Ok(path.because(Reason::Unreachable))
 }
 
 /// Writes the path of `place` below `before` (a place in the text), leaf first, and returns its start and whether its
@@ -220,19 +242,24 @@ fn walk(place: Place, scratch: &mut Scratch) -> Result<(), Fault> {
     scratch.walk.dentry = place.dentry.0;
     scratch.walk.mount = place.mnt.container(Field::MountVfs).0;
     scratch.walk.status = WALKING;
-    repeat(MAX_STEPS, scratch);
+    repeat(MAX_STEPS, &mut Climb { scratch });
     if scratch.walk.status == WALKING || scratch.walk.status == BROKEN {
         return Err(Fault::Walk);
     }
     Ok(())
 }
 
-impl Step for Scratch {
+/// The loop body. `bpf_loop` takes a stack pointer as its context, so the scratch memory goes in by reference.
+struct Climb<'a> {
+    scratch: &'a mut Scratch,
+}
+
+impl Step for Climb<'_> {
     #[inline(always)]
     fn step(&mut self, _: u32) -> ControlFlow<()> {
-        match self.up() {
+        match self.scratch.up() {
             Ok(flow) => flow,
-            Err(_) => self.stop(BROKEN),
+            Err(_) => self.scratch.stop(BROKEN),
         }
     }
 }
@@ -321,12 +348,12 @@ impl Scratch {
     /// The event header's place before `exe_start`, if there is room.
     #[inline(always)]
     pub fn header(&mut self, exe_start: u32) -> Option<*mut EventHeader> {
-        let at = exe_start as usize;
-        if !(HEADER_ROOM..=TEXT_END).contains(&at) {
+        let at = kernel::opaque(u64::from(exe_start).wrapping_sub(HEADER_ROOM as u64));
+        if at > (TEXT_END - HEADER_ROOM) as u64 {
             return None;
         }
-        // SAFETY: `HEADER_ROOM` bytes before `at` lie within `text`.
-        Some(unsafe { (&raw mut self.text).cast::<u8>().add(at - HEADER_ROOM).cast() })
+        // SAFETY: `HEADER_ROOM` bytes from `at` lie within `text`.
+        Some(unsafe { (&raw mut self.text).cast::<u8>().add(at as usize).cast() })
     }
 }
 
@@ -341,35 +368,39 @@ fn proc_pid(dentry: Raw) -> Result<u64, Fault> {
 
 /// The name of a dentry alone.
 #[inline(always)]
-fn dentry_name(dentry: Raw, scratch: &mut Scratch) -> Result<Name, Fault> {
+fn dentry_name(dentry: Raw, scratch: &mut Scratch) -> Result<Span, Fault> {
     let from = dentry.follow(Field::DentryName)?;
     forward(scratch, from, SLACK as u32)
 }
 
 /// A NUL-terminated string from kernel memory.
 #[inline(always)]
-pub fn of_string(from: Raw, scratch: &mut Scratch) -> Result<Name, Fault> {
+pub fn of_string(from: Raw, scratch: &mut Scratch) -> Result<Span, Fault> {
     forward(scratch, from, PATH_MAX)
 }
 
 #[inline(always)]
-fn forward(scratch: &mut Scratch, from: Raw, room: u32) -> Result<Name, Fault> {
+fn forward(scratch: &mut Scratch, from: Raw, room: u32) -> Result<Span, Fault> {
     // SAFETY: `room` is at most `PATH_MAX`, which fits after `TEXT_START`.
     let len = unsafe { from.copy_str_to((&raw mut scratch.text).cast::<u8>().add(TEXT_START), room)? };
-    Ok(Name { scratch, start: TEXT_START as u32, len })
+    Ok(Span::path(TEXT_START as u32, len))
 }
 
 /// An abstract unix socket's name: `@` and then the bytes, which may contain NULs.
 #[inline(always)]
-pub fn of_abstract(from: Raw, len: u32, scratch: &mut Scratch) -> Result<Name, Fault> {
-    if len > 107 {
+pub fn of_abstract(from: Raw, len: u32, scratch: &mut Scratch) -> Result<Span, Fault> {
+    let len = kernel::opaque(u64::from(len));
+    if len > MAX_ABSTRACT {
         return Err(Fault::KernelRead);
     }
-    // SAFETY: 108 bytes fit after `TEXT_START`.
+    // SAFETY: `MAX_ABSTRACT` bytes and one fit after `TEXT_START`.
     unsafe {
         let at = (&raw mut scratch.text).cast::<u8>().add(TEXT_START);
         at.write(b'@');
-        from.copy_to(at.add(1), len & 0x7f)?;
+        from.copy_to(at.add(1), len as u32)?;
     }
-    Ok(Name { scratch, start: TEXT_START as u32, len: len + 1 })
+    Ok(Span::path(TEXT_START as u32, len as u32 + 1))
 }
+
+/// Bytes of `sun_path` after the leading NUL.
+const MAX_ABSTRACT: u64 = 107;

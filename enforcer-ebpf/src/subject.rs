@@ -16,7 +16,7 @@ use enforcer_common::{
 use crate::{
     kernel::{self, Raw, Typed},
     maps::{ATTACHES, BINDINGS, LABELS},
-    name::{self, Named, Place, Scratch},
+    name::{self, Place, Scratch},
     tables::{Maps, count},
 };
 
@@ -103,9 +103,9 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
     let Some(label) = kernel::task_storage(&LABELS, task, true) else {
         // Without storage nothing can stick. A task outside every workload is none of our business; one inside is
         // refused by the fault.
-        return if binding.is_none() { Ok(Standing::Host) } else { Err(Fault::TaskStorage) };
+        return if binding.incarnation == 0 { Ok(Standing::Host) } else { Err(Fault::TaskStorage) };
     };
-    let Some((binding, head)) = binding else {
+    if binding.incarnation == 0 {
         *label = Label {
             slot: 0,
             incarnation: 0,
@@ -115,7 +115,8 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
             reserved: 0,
         };
         return Ok(Standing::Host);
-    };
+    }
+    let head = maps.head(binding.slot).ok_or(Fault::Table)?;
     let entering = is_launcher(&maps).unwrap_or(false);
     let state = if entering { State::Entering } else { State::Armed };
     *label = Label {
@@ -139,32 +140,35 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
     }))
 }
 
-/// The binding of the task's cgroup or of its nearest bound ancestor.
+/// The binding of the task's cgroup or of its nearest bound ancestor; incarnation 0 if there is none. (Not an `Option`:
+/// the verifier refuses the undefined payload of a `None` that LLVM spills in the loop.)
 #[inline(always)]
-fn nearest_binding(maps: &Maps) -> Option<(Binding, &'static Head)> {
-    if let Some(binding) = live_binding(maps, kernel::cgroup_id()) {
-        return Some(binding);
+fn nearest_binding(maps: &Maps) -> Binding {
+    let mut nearest = live_binding(maps, kernel::cgroup_id()).unwrap_or(UNBOUND);
+    if nearest.incarnation != 0 {
+        return nearest;
     }
-    let mut nearest = None;
     for level in 1..MAX_LEVELS {
         let id = kernel::ancestor_cgroup_id(level);
         if id == 0 {
             break;
         }
         if let Some(binding) = live_binding(maps, id) {
-            nearest = Some(binding);
+            nearest = binding;
         }
     }
     nearest
 }
 
+const UNBOUND: Binding = Binding { slot: 0, incarnation: 0 };
+
 /// A cgroup's binding, unless the policy it was bound to is gone.
 #[inline(always)]
-pub fn live_binding(maps: &Maps, cgroup: u64) -> Option<(Binding, &'static Head)> {
+pub fn live_binding(maps: &Maps, cgroup: u64) -> Option<Binding> {
     // SAFETY: entries are never changed in place by programs, and freed after a grace period.
     let binding = *unsafe { BINDINGS.get(cgroup) }?;
     let head = maps.head(binding.slot)?;
-    (head.incarnation == binding.incarnation).then_some((binding, head))
+    (head.incarnation == binding.incarnation).then_some(binding)
 }
 
 /// Whether the current task runs a trusted launcher's image in the host's mount namespace: what a runtime does and an
@@ -185,10 +189,11 @@ pub fn launcher_at(maps: &Maps, place: Place, scratch: &mut Scratch) -> Result<b
     let Some(head) = maps.head(SLOT_LAUNCHERS) else {
         return Ok(false);
     };
-    match name::of_place(place, false, scratch)? {
-        Named::Path(name) => Ok(decide::granted(&name, Rights::EXEC, head, maps)?.rights().contains(Rights::EXEC)),
-        Named::Nothing(..) => Ok(false),
+    let span = name::of_place(place, false, scratch)?;
+    if span.unnamed().is_some() {
+        return Ok(false);
     }
+    Ok(decide::granted(&span.name(scratch), Rights::EXEC, head, maps)?.rights().contains(Rights::EXEC))
 }
 
 #[inline(always)]

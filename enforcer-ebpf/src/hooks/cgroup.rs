@@ -18,7 +18,7 @@ use enforcer_common::{
 
 use super::{pointer, traced};
 use crate::{
-    control::{PASS, REFUSED},
+    control::{PASS, refused_blindly},
     kernel::{Raw, Typed},
     maps::{ATTACHES, BINDINGS},
     name,
@@ -31,11 +31,7 @@ use crate::{
 pub fn task_alloc(ctx: LsmContext) -> i32 {
     match subject::inherit(pointer(&ctx, 0)) {
         Ok(()) => PASS,
-        Err(_) => {
-            count(Counter::Faults);
-            count(Counter::Denied);
-            REFUSED
-        }
+        Err(_) => refused_blindly(),
     }
 }
 
@@ -84,7 +80,8 @@ fn select(maps: &Maps, path: Typed) -> Result<Option<Binding>, Fault> {
     let Some(selectors) = maps.head(SLOT_SELECTORS) else {
         return Ok(None);
     };
-    let name = name::of_string(path.raw(), name::scratch()?)?;
+    let scratch = name::scratch()?;
+    let name = name::of_string(path.raw(), scratch)?.name(scratch);
     let grant = decide::granted(&name, Rights::EXEC, selectors, maps)?;
     if !grant.rights().contains(Rights::EXEC) {
         return Ok(None);
@@ -101,7 +98,7 @@ fn parent_binding(maps: &Maps, cgroup: Raw) -> Result<Option<Binding>, Fault> {
         return Ok(None);
     }
     let id = id_of(parent.follow(Field::CssCgroup)?)?;
-    Ok(live_binding(maps, id).map(|(binding, _)| binding))
+    Ok(live_binding(maps, id))
 }
 
 /// Ids of version 1 hierarchies come from another number space.

@@ -25,6 +25,8 @@ const FMODE_WRITE: u32 = 0x2;
 /// Set on files that the kernel opens for itself: the backing file below an overlayfs file, whose path is that of
 /// another tree (measured on 6.1, 6.12, 6.18 and 7.3). The overlay file was judged just before.
 const FMODE_NOACCOUNT: u32 = 0x2000_0000;
+const O_TRUNC: u32 = 0o1_000;
+/// `__O_TMPFILE`, without the `O_DIRECTORY` that comes with it.
 const O_TMPFILE: u32 = 0o20_000_000;
 const S_IFMT: u16 = 0o170_000;
 const S_IFIFO: u16 = 0o010_000;
@@ -64,8 +66,13 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         if mode & FMODE_NOACCOUNT != 0 || is_anonymous_pipe(file) {
             return PASS;
         }
-        let temporary = file.get::<u32>(Field::FileFlags) & O_TMPFILE != 0;
+        let flags = file.get::<u32>(Field::FileFlags);
+        let temporary = flags & O_TMPFILE != 0;
         let mut needed = needed_by_mode(mode);
+        // `O_RDONLY | O_TRUNC` empties the file, and from 6.2 on passes no `path_truncate`.
+        if flags & O_TRUNC != 0 {
+            needed = needed.union(Rights::WRITE);
+        }
         if temporary {
             needed = needed.union(Rights::CREATE);
         }
@@ -111,9 +118,9 @@ pub fn path_mknod(ctx: LsmContext) -> i32 {
     let point = file_point(Hook::PathMknod);
     let kind = mode & S_IFMT as u32;
     if kind == S_IFCHR || kind == S_IFBLK {
-        let refused = privilege(Hook::PathMknod, Privilege::MakeDevice);
-        if refused != PASS {
-            return refused;
+        let verdict = privilege(Hook::PathMknod, Privilege::MakeDevice);
+        if verdict != PASS {
+            return verdict;
         }
     }
     let needed = if kind == S_IFSOCK { Rights::UNIX_BIND } else { Rights::CREATE };
@@ -155,14 +162,15 @@ pub fn path_rmdir(ctx: LsmContext) -> i32 {
 /// Judges both ends of a rename; an exchange gives both names an object. (Oldest kernel: 5.7; `flags` since 5.19.)
 #[lsm(hook = "path_rename")]
 pub fn path_rename(ctx: LsmContext) -> i32 {
-    let (old_dir, old, new_dir, new) = (pointer(&ctx, 0), pointer(&ctx, 1), pointer(&ctx, 2), pointer(&ctx, 3));
+    let (old_dir, old, new_dir, new) =
+        (pointer(&ctx, 0), pointer(&ctx, 1), pointer(&ctx, 2), pointer(&ctx, 3));
     let exchange = ctx.arg::<u32>(4) & RENAME_EXCHANGE != 0;
     let point = file_point(Hook::PathRename);
     let from = if exchange { Rights::WRITE.union(Rights::CREATE) } else { Rights::WRITE };
     point.judge(|subject| {
-        let refused = entry(point, subject, old_dir, old, true, from);
-        if refused != PASS {
-            return refused;
+        let verdict = entry(point, subject, old_dir, old, true, from);
+        if verdict != PASS {
+            return verdict;
         }
         entry(point, subject, new_dir, new, true, Rights::WRITE.union(Rights::CREATE))
     })
@@ -175,9 +183,9 @@ pub fn path_link(ctx: LsmContext) -> i32 {
     let (old, new_dir, new) = (pointer(&ctx, 0), pointer(&ctx, 1), pointer(&ctx, 2));
     let point = file_point(Hook::PathLink);
     point.judge(|subject| {
-        let refused = entry(point, subject, new_dir, old, false, Rights::READ.union(Rights::WRITE));
-        if refused != PASS {
-            return refused;
+        let verdict = entry(point, subject, new_dir, old, false, Rights::READ.union(Rights::WRITE));
+        if verdict != PASS {
+            return verdict;
         }
         entry(point, subject, new_dir, new, true, Rights::CREATE)
     })

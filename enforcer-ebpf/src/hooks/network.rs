@@ -47,7 +47,7 @@ pub fn socket_create(ctx: LsmContext) -> i32 {
         let inet = family == i32::from(AF_INET) || family == i32::from(AF_INET6);
         // Netlink sockets are raw by custom, and harmless for it.
         let raw = kind == SOCK_PACKET || (inet && kind == SOCK_RAW);
-        point.decide(subject, &Request::Socket { family: family as u32, raw })
+        point.decide(subject, &Request::Socket { family: family.cast_unsigned(), raw })
     })
 }
 
@@ -92,7 +92,11 @@ impl Socket {
         if sk.is_null() {
             return None;
         }
-        Some(Self { sk, family: sk.get(Field::SockFamily), protocol: u32::from(sk.get::<u16>(Field::SockProtocol)) })
+        Some(Self {
+            sk,
+            family: sk.get(Field::SockFamily),
+            protocol: u32::from(sk.get::<u16>(Field::SockProtocol)),
+        })
     }
 
     #[inline(always)]
@@ -180,13 +184,17 @@ pub fn socket_bind(ctx: LsmContext) -> i32 {
 /// Judges an abstract name that starts at `name` with its NUL; passes if it is a path.
 #[inline(always)]
 fn judge_abstract(point: Point, subject: &Subject, name: Raw, len: i32, needed: Rights) -> i32 {
-    let text = match name.load::<u8>() {
-        Ok(0) => name::scratch().and_then(|scratch| name::of_abstract(Raw(name.0 + 1), len as u32 - 1, scratch)),
+    match name.load::<u8>() {
+        Ok(0) => {}
         Ok(_) => return PASS,
-        Err(fault) => Err(fault),
+        Err(fault) => return point.fault(subject, needed, fault),
+    }
+    let scratch = match name::scratch() {
+        Ok(scratch) => scratch,
+        Err(fault) => return point.fault(subject, needed, fault),
     };
-    match text {
-        Ok(text) => point.decide(subject, &Request::Object { name: &text, needed }),
+    match name::of_abstract(Raw(name.0 + 1), len.cast_unsigned() - 1, scratch) {
+        Ok(span) => point.decide(subject, &Request::Object { name: &span.name(scratch), needed }),
         Err(fault) => point.fault(subject, needed, fault),
     }
 }
@@ -219,20 +227,20 @@ fn local_address(socket: Socket) -> Result<Address, Fault> {
 /// Judges connecting to a unix stream socket, by the path it is bound to or its abstract name. (Oldest kernel: 5.7.)
 #[lsm(hook = "unix_stream_connect")]
 pub fn unix_stream_connect(ctx: LsmContext) -> i32 {
-    let peer = pointer(&ctx, 1);
-    judge_unix_peer(net_point(Hook::UnixStreamConnect), peer.raw())
+    let peer = pointer(&ctx, 1).raw();
+    judge_unix_peer(net_point(Hook::UnixStreamConnect), || Ok(peer))
 }
 
 /// Judges sending to a unix datagram socket. (Oldest kernel: 5.7.)
 #[lsm(hook = "unix_may_send")]
 pub fn unix_may_send(ctx: LsmContext) -> i32 {
-    let peer = pointer(&ctx, 1).follow(Field::SocketSk);
-    judge_unix_peer(net_point(Hook::UnixMaySend), peer.raw())
+    let peer = pointer(&ctx, 1).raw();
+    judge_unix_peer(net_point(Hook::UnixMaySend), || peer.follow(Field::SocketSk))
 }
 
 #[inline(always)]
-fn judge_unix_peer(point: Point, peer: Raw) -> i32 {
-    point.judge(|subject| match unix_peer(peer) {
+fn judge_unix_peer(point: Point, peer: impl FnOnce() -> Result<Raw, Fault>) -> i32 {
+    point.judge(|subject| match peer().and_then(unix_peer) {
         // Neither path nor name: one end of a socketpair, or a client that someone passed on.
         Ok(UnixPeer::Unnamed) => PASS,
         Ok(UnixPeer::Path(place)) => point.decide_place(subject, place, false, Rights::UNIX_CONNECT),

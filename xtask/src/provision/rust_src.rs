@@ -18,17 +18,25 @@ const NAME: &str = "rust-src";
 pub(crate) fn ensure(cache: &Cache) -> Result<()> {
     let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
     let library = sysroot.join("lib/rustlib/src/rust/library");
-    if library.join("core/src/lib.rs").exists() {
+    if present(&library) {
         return Ok(());
     }
     let step = ui::step("installing rust-src");
-    if let Err(error) = with_rustup() {
-        ui::note(&format!("rustup could not ({error:#}); using Debian's package"));
+    // rustup may also succeed without doing anything: where its records say that the component is there, but a
+    // machine image was made without it.
+    let rustup = with_rustup();
+    if !present(&library) {
+        let reason = rustup.map_or_else(|error| format!("{error:#}"), |()| "it installed nothing".to_owned());
+        ui::note(&format!("rustup could not install rust-src, so Debian's package is used ({reason})"));
         from_debian(cache, &library)?;
     }
-    ensure!(library.join("core/src/lib.rs").exists(), "{} is still missing", library.display());
+    ensure!(present(&library), "{} is still missing", library.display());
     step.done();
     Ok(())
+}
+
+fn present(library: &Path) -> bool {
+    library.join("core/src/lib.rs").exists()
 }
 
 fn with_rustup() -> Result<()> {
@@ -59,7 +67,7 @@ fn from_debian(cache: &Cache, library: &Path) -> Result<()> {
     let unpacked = fs::read_dir(&sources).with_context(|| format!("listing {}", sources.display()))?;
     for entry in unpacked {
         let candidate = entry?.path().join("library");
-        if candidate.join("core/src/lib.rs").exists() {
+        if present(&candidate) {
             return fs::rename(&candidate, library)
                 .with_context(|| format!("installing {}", library.display()));
         }
