@@ -17,6 +17,7 @@ use crate::actor::{self, Place, installed, op};
 use crate::cgroup::Cgroup;
 use crate::events::{Event, EventLog, Mark};
 use crate::policy::Policy;
+use crate::units::{self, UnitFile};
 use crate::wait;
 
 /// Files of the tests. A tmpfs in every guest.
@@ -36,8 +37,17 @@ struct Shared {
     sentinels: u64,
 }
 
-struct Daemon {
-    child: Child,
+/// Under systemd the daemon is a unit, like in production; elsewhere it is a child of ours.
+enum Daemon {
+    Child(Child),
+    Unit { _file: UnitFile },
+}
+
+/// The daemon's unit.
+const UNIT: &str = "enforcer-under-test.service";
+
+fn under_systemd() -> bool {
+    std::env::var_os("ENFORCER_VM_TIER").is_some_and(|tier| tier == "systemd")
 }
 
 /// Whether only the halves without enforcement are to run, as `ENFORCER_VM_BASELINE=1` asks: it shows that the kernel
@@ -72,9 +82,7 @@ impl Enforcer {
     /// # Panics
     /// When it does not get ready.
     pub fn start_daemon(&mut self) {
-        if let Some(daemon) = &mut self.shared.daemon
-            && daemon.child.try_wait().is_ok_and(|status| status.is_none())
-        {
+        if self.shared.daemon.as_mut().is_some_and(Daemon::is_running) {
             return;
         }
         if self.shared.sentinel.is_none() {
@@ -91,15 +99,13 @@ impl Enforcer {
     /// # Panics
     /// When it was not running.
     pub fn kill_daemon(&mut self) {
-        let mut daemon = self.shared.daemon.take().expect("the daemon runs");
-        daemon.child.kill().expect("SIGKILL");
-        daemon.child.wait().expect("waiting for the daemon's end");
+        self.shared.daemon.take().expect("the daemon runs").kill();
     }
 
     /// Process id of the daemon.
     #[must_use]
     pub fn daemon_pid(&self) -> Option<u32> {
-        self.shared.daemon.as_ref().map(|daemon| daemon.child.id())
+        self.shared.daemon.as_ref().and_then(Daemon::pid)
     }
 
     /// The cgroup and the policy that [`Enforcer::barrier`] uses.
@@ -114,6 +120,15 @@ impl Enforcer {
     /// When the enforcer refuses.
     pub fn apply(&self, policies: &[&Policy]) {
         let output = self.try_apply(&policies.iter().map(|policy| write_policy(policy)).collect::<Vec<_>>());
+        assert!(output.status.success(), "apply: {}", shown(&output));
+    }
+
+    /// As [`Enforcer::apply`], from files.
+    ///
+    /// # Panics
+    /// When the enforcer refuses.
+    pub fn apply_files(&self, files: &[PathBuf]) {
+        let output = self.try_apply(files);
         assert!(output.status.success(), "apply: {}", shown(&output));
     }
 
@@ -206,6 +221,58 @@ impl Enforcer {
 
 impl Daemon {
     fn start(policies: &[PathBuf]) -> Self {
+        if under_systemd() { Self::start_unit(policies) } else { Self::start_child(policies) }
+    }
+
+    fn is_running(&mut self) -> bool {
+        match self {
+            Self::Child(child) => child.try_wait().is_ok_and(|status| status.is_none()),
+            Self::Unit { .. } => units::is_active(UNIT),
+        }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Child(child) => Some(child.id()),
+            Self::Unit { .. } => units::property(UNIT, "MainPID").parse().ok(),
+        }
+    }
+
+    fn kill(self) {
+        match self {
+            Self::Child(mut child) => {
+                child.kill().expect("SIGKILL");
+                child.wait().expect("waiting for the daemon's end");
+            }
+            Self::Unit { .. } => {
+                let _ = units::systemctl(&["kill", "--signal=KILL", UNIT]);
+                wait::until("the daemon's end", wait::SOON, || (!units::is_active(UNIT)).then_some(()));
+                let _ = units::systemctl(&["reset-failed", UNIT]);
+            }
+        }
+    }
+
+    fn start_unit(policies: &[PathBuf]) -> Self {
+        let policies: Vec<_> = policies.iter().map(|file| file.to_string_lossy()).collect();
+        let text = format!(
+            "[Unit]\nDescription=Enforcer under test\nDefaultDependencies=no\n[Service]\nType=notify\n\
+             TimeoutStartSec={}\nStandardOutput=append:{output}\nStandardError=append:{output}\n\
+             ExecStart={} run --insecure-unsigned --event-log {} --launcher {} {}\n",
+            LOAD_LIMIT.as_secs(),
+            installed("enforcer").display(),
+            log_file().display(),
+            installed("launcher").display(),
+            policies.join(" "),
+            output = daemon_output().display(),
+        );
+        let unit = UnitFile::unit(UNIT, &text);
+        let output = units::systemctl(&["start", UNIT]);
+        let said = || fs::read_to_string(daemon_output()).unwrap_or_default();
+        assert!(output.status.success(), "the daemon did not start:\n{}\n{}", units::state(UNIT), said());
+        Self::Unit { _file: unit }
+    }
+
+    fn start_child(policies: &[PathBuf]) -> Self {
         let socket = Path::new(SCRATCH).join("notify");
         let _ = fs::remove_file(&socket);
         let notify = UnixDatagram::bind(&socket).expect("binding the notification socket");
@@ -234,7 +301,7 @@ impl Daemon {
             if let Ok(length) = notify.recv(&mut message)
                 && String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1")
             {
-                return Self { child };
+                return Self::Child(child);
             }
             if let Some(status) = child.try_wait().expect("looking at the daemon") {
                 panic!("the daemon ended with {status}:\n{}", said());
@@ -304,12 +371,16 @@ fn daemon_output() -> PathBuf {
     artifacts().join("enforcer.log")
 }
 
-/// Ends the daemon and removes the installation.
+/// Runs at exit. A panic must not cross into the C library.
 extern "C" fn clean_up() {
+    let _ = std::panic::catch_unwind(remove_installation);
+}
+
+/// Ends the daemon and removes what it installed.
+fn remove_installation() {
     let Ok(mut shared) = SHARED.try_lock() else { return };
-    if let Some(mut daemon) = shared.daemon.take() {
-        let _ = daemon.child.kill();
-        let _ = daemon.child.wait();
+    if let Some(daemon) = shared.daemon.take() {
+        daemon.kill();
     }
     if actor::find("enforcer").is_some() {
         let _ = run(&["unload", "--yes"]);

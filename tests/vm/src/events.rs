@@ -128,6 +128,11 @@ pub struct EventLog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark(u64);
 
+impl Mark {
+    /// Before everything.
+    pub const START: Self = Self(0);
+}
+
 impl EventLog {
     /// The log in this file.
     #[must_use]

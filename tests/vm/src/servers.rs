@@ -36,7 +36,8 @@ impl Count {
         self.0.bytes.load(Ordering::SeqCst)
     }
 
-    fn arrived(&self) {
+    /// Counts a connection or datagram.
+    pub fn count_arrival(&self) {
         self.0.arrivals.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -44,7 +45,8 @@ impl Count {
         self.0.ended.load(Ordering::SeqCst)
     }
 
-    fn received(&self, bytes: usize) {
+    /// Counts bytes.
+    pub fn count_bytes(&self, bytes: usize) {
         self.0.bytes.fetch_add(bytes as u64, Ordering::SeqCst);
     }
 }
@@ -168,13 +170,13 @@ pub fn tcp(at: &str) -> (SocketAddr, Count) {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { break };
             let counter = counter.clone();
-            counter.arrived();
+            counter.count_arrival();
             std::thread::spawn(move || {
                 let mut buffer = [0; 4096];
                 // A client that neither speaks nor leaves must not keep the thread for ever.
                 let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
                 while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                    counter.received(length);
+                    counter.count_bytes(length);
                 }
                 counter.0.ended.fetch_add(1, Ordering::SeqCst);
             });
@@ -196,8 +198,8 @@ pub fn udp(at: &str) -> (SocketAddr, Count) {
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok((length, _)) = socket.recv_from(&mut buffer) {
-            counter.arrived();
-            counter.received(length);
+            counter.count_arrival();
+            counter.count_bytes(length);
         }
     });
     (address, count)
@@ -222,7 +224,7 @@ pub fn unix_stream(name: &str) -> Count {
     let counter = count.clone();
     std::thread::spawn(move || {
         while listener.accept().is_ok() {
-            counter.arrived();
+            counter.count_arrival();
         }
     });
     count
@@ -240,8 +242,8 @@ pub fn unix_datagram(name: &str) -> Count {
     std::thread::spawn(move || {
         let mut buffer = [0; 256];
         while let Ok(length) = socket.recv(&mut buffer) {
-            counter.arrived();
-            counter.received(length);
+            counter.count_arrival();
+            counter.count_bytes(length);
         }
     });
     count

@@ -62,6 +62,25 @@ pub(crate) struct Args {
     command: Vec<String>,
 }
 
+impl Args {
+    /// Debian with systemd, running one command.
+    pub(super) fn systemd(kernel: &str, command: &str, timeout_s: u64) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            tpm: false,
+            systemd: true,
+            share: None,
+            net: false,
+            mem: None,
+            timeout: timeout_s,
+            release: false,
+            env: Vec::new(),
+            append: String::new(),
+            command: vec![command.to_owned()],
+        }
+    }
+}
+
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     let interactive = args.command.is_empty();
     if interactive && !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
