@@ -148,6 +148,8 @@ codes! {
         MakeDevice = 10 => "make-device",
         /// Setting and removing extended attributes.
         SetXattr = 11 => "set-xattr",
+        /// Renaming directories, which renames everything below them.
+        RenameDirectory = 12 => "rename-directory",
     }
 }
 

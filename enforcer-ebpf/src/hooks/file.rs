@@ -159,21 +159,37 @@ pub fn path_rmdir(ctx: LsmContext) -> i32 {
     point.judge(|subject| entry(point, subject, dir, dentry, false, Rights::WRITE))
 }
 
-/// Judges both ends of a rename; an exchange gives both names an object. (Oldest kernel: 5.7; `flags` since 5.19.)
+/// Judges both ends of a rename. The object must be the task's to read and write under its old name, else the new name
+/// would lend it rights; an exchange gives both names an object. A directory takes along names that no rule was asked
+/// about, so moving one is a privilege. (Oldest kernel: 5.7; `flags` since 5.19.)
 #[lsm(hook = "path_rename")]
 pub fn path_rename(ctx: LsmContext) -> i32 {
     let (old_dir, old, new_dir, new) =
         (pointer(&ctx, 0), pointer(&ctx, 1), pointer(&ctx, 2), pointer(&ctx, 3));
     let exchange = ctx.arg::<u32>(4) & RENAME_EXCHANGE != 0;
-    let point = file_point(Hook::PathRename);
-    let from = if exchange { Rights::WRITE.union(Rights::CREATE) } else { Rights::WRITE };
-    point.judge(|subject| {
-        let verdict = entry(point, subject, old_dir, old, true, from);
+    if is_directory(old) || (exchange && is_directory(new)) {
+        let verdict = privilege(Hook::PathRename, Privilege::RenameDirectory);
         if verdict != PASS {
             return verdict;
         }
-        entry(point, subject, new_dir, new, true, Rights::WRITE.union(Rights::CREATE))
+    }
+    let point = file_point(Hook::PathRename);
+    let all = Rights::READ.union(Rights::WRITE).union(Rights::CREATE);
+    let moved = Rights::READ.union(Rights::WRITE);
+    point.judge(|subject| {
+        let verdict = entry(point, subject, old_dir, old, true, if exchange { all } else { moved });
+        if verdict != PASS {
+            return verdict;
+        }
+        let target = Rights::WRITE.union(Rights::CREATE);
+        entry(point, subject, new_dir, new, true, if exchange { all } else { target })
     })
+}
+
+#[inline(always)]
+fn is_directory(dentry: Typed) -> bool {
+    let inode = dentry.follow(Field::DentryInode);
+    !inode.is_null() && inode.get::<u16>(Field::InodeMode) & S_IFMT == S_IFDIR
 }
 
 /// Judges a hard link: the new name is created, and the object must be the task's to read and write under its old
