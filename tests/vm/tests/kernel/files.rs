@@ -25,10 +25,18 @@ fn opening_an_unlisted_file() {
         vec![
             open("read a secret", "open-read", "file.read", "read"),
             open("read a secret with openat2", "openat2", "file.read", "read"),
-            open("read a secret by file handle", "open-by-handle", "file.read", "read").optional(),
+            case("read a secret by file handle", &["open-by-handle", "{dir}", "{dir}/secret"])
+                .file("{dir}/secret")
+                .given("file.read", "{dir}")
+                .allowed_by("file.read", "{dir}/secret")
+                .refused(FileOpen, File, NoRule)
+                .needing("read")
+                .about("{dir}/secret"),
             open("overwrite a file", "open-write", "file.write", "write"),
             open("append to a file", "open-append", "file.write", "write"),
             open("empty a file by open", "open-truncate", "file.write", "write"),
+            open("empty a file by a read-only open", "open-read-truncate", "file.write", "write")
+                .given("file.read", "{dir}/secret"),
             open("update a file", "open-rdwr", "file.write", "write").given("file.read", "{dir}/secret"),
             open("write what may only be read", "open-write", "file.write", "write")
                 .given("file.read", "{dir}/secret"),
@@ -97,6 +105,7 @@ fn changing_an_unlisted_object() {
                 .about("{dir}/victim"),
             case("move a file away", &["rename", "{dir}/victim", "{dir}/mine"])
                 .file("{dir}/victim")
+                .given("file.read", "{dir}/victim")
                 .given("file.create", "{dir}/mine")
                 .allowed_by("file.write", "{dir}/victim")
                 .refused(PathRename, File, NoRule)
@@ -106,6 +115,7 @@ fn changing_an_unlisted_object() {
                 .program("{dir}/evil")
                 .program("{dir}/app")
                 .given("exec.allow", "{dir}/app")
+                .given("file.read", "{dir}/evil")
                 .given("file.create", "{dir}/evil")
                 .allowed_by("file.create", "{dir}/app")
                 .refused(PathRename, File, NoRule)
@@ -115,10 +125,28 @@ fn changing_an_unlisted_object() {
                 .program("{dir}/evil")
                 .program("{dir}/app")
                 .given("exec.allow", "{dir}/app")
+                .given("file.read", "{dir}/evil")
                 .given("file.create", "{dir}/evil")
                 .allowed_by("file.create", "{dir}/app")
                 .refused(PathRename, File, NoRule)
                 .about("{dir}/app"),
+            case("rename a secret to a readable name", &["rename", "{dir}/secret", "{dir}/readable"])
+                .file("{dir}/secret")
+                .given("file.write", "{dir}/secret")
+                .given("file.read", "{dir}/readable")
+                .given("file.create", "{dir}/readable")
+                .allowed_by("file.read", "{dir}/secret")
+                .refused(PathRename, File, NoRule)
+                .needing("read")
+                .about("{dir}/secret"),
+            case("rename a directory, and all below it", &["rename", "{dir}/private", "{dir}/public"])
+                .directory("{dir}/private")
+                .given("file.read", "{dir}/private")
+                .given("file.create", "{dir}/private")
+                .given("file.create", "{dir}/public")
+                .allowed_by("privileges.allow", "rename-directory")
+                .refused(PathRename, Privilege, Reason::Privilege)
+                .about("rename-directory"),
             case("hard link to a secret under a readable name", &["link", "{dir}/secret", "{dir}/readable"])
                 .file("{dir}/secret")
                 .given("file.read", "{dir}/readable")

@@ -25,6 +25,7 @@ pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
         ("open-rdwr", [path]) => open_with(path, OFlag::O_RDWR),
         ("open-append", [path]) => open_with(path, OFlag::O_WRONLY | OFlag::O_APPEND),
         ("open-truncate", [path]) => open_with(path, OFlag::O_WRONLY | OFlag::O_TRUNC),
+        ("open-read-truncate", [path]) => open_with(path, OFlag::O_RDONLY | OFlag::O_TRUNC),
         ("open-create", [path]) => open_with(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL),
         ("open-create-any", [path]) => open_with(path, OFlag::O_WRONLY | OFlag::O_CREAT),
         ("open-tmpfile", [directory]) => open_with(directory, OFlag::O_RDWR | OFlag::O_TMPFILE),
@@ -32,7 +33,7 @@ pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
         ("open-path", [path]) => open_with(path, OFlag::O_PATH),
         ("open-relative", [directory, path]) => open_relative(directory, path),
         ("openat2", [path]) => open_how(path),
-        ("open-by-handle", [path]) => open_by_handle(path),
+        ("open-by-handle", [directory, path]) => open_by_handle(directory, path),
         ("read", [path]) => read(path),
         ("hold", [path]) => hold(path, OFlag::O_RDONLY),
         ("hold-path", [path]) => hold(path, OFlag::O_PATH),
@@ -85,8 +86,9 @@ fn open_how(path: &str) -> Outcome {
     openat2(AT_FDCWD, path, how).at("openat2").map(|_| String::new())
 }
 
-fn open_by_handle(path: &str) -> Outcome {
-    let mount = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at("open mount")?;
+/// The directory only tells the file system.
+fn open_by_handle(directory: &str, path: &str) -> Outcome {
+    let mount = open(directory, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).at("open mount")?;
     system::open_by_handle(mount.as_fd(), path).map(|_| String::new())
 }
 
