@@ -29,12 +29,15 @@ const LOAD_LIMIT: Duration = Duration::from_secs(180);
 /// How soon after a denial its event must be in the log.
 pub const EVENT_LIMIT: Duration = Duration::from_secs(1);
 
-static SHARED: Mutex<Shared> = Mutex::new(Shared { daemon: None, sentinel: None, sentinels: 0 });
+static SHARED: Mutex<Shared> =
+    Mutex::new(Shared { daemon: None, sentinel: None, sentinels: 0, current: Vec::new() });
 
 struct Shared {
     daemon: Option<Daemon>,
     sentinel: Option<Cgroup>,
     sentinels: u64,
+    /// The files last applied: what a daemon that is started anew shall find in force.
+    current: Vec<PathBuf>,
 }
 
 /// Under systemd the daemon is a unit, like in production; elsewhere it is a child of ours.
@@ -91,7 +94,9 @@ impl Enforcer {
             let registered = unsafe { libc::atexit(clean_up) };
             assert_eq!(registered, 0, "registering the clean-up");
         }
-        self.shared.daemon = Some(Daemon::start(&[self.sentinel_policy()]));
+        let policies: Vec<_> =
+            std::iter::once(self.sentinel_policy()).chain(self.shared.current.clone()).collect();
+        self.shared.daemon = Some(Daemon::start(&policies));
     }
 
     /// Kills the daemon the hard way.
@@ -118,25 +123,25 @@ impl Enforcer {
     ///
     /// # Panics
     /// When the enforcer refuses.
-    pub fn apply(&self, policies: &[&Policy]) {
-        let output = self.try_apply(&policies.iter().map(|policy| write_policy(policy)).collect::<Vec<_>>());
-        assert!(output.status.success(), "apply: {}", shown(&output));
+    pub fn apply(&mut self, policies: &[&Policy]) {
+        self.apply_files(&policies.iter().map(|policy| write_policy(policy)).collect::<Vec<_>>());
     }
 
     /// As [`Enforcer::apply`], from files.
     ///
     /// # Panics
     /// When the enforcer refuses.
-    pub fn apply_files(&self, files: &[PathBuf]) {
+    pub fn apply_files(&mut self, files: &[PathBuf]) {
         let output = self.try_apply(files);
         assert!(output.status.success(), "apply: {}", shown(&output));
+        self.shared.current = files.to_vec();
     }
 
     /// As [`Enforcer::apply`], from files that may be anything.
     #[must_use]
     pub fn try_apply(&self, files: &[PathBuf]) -> Output {
         let mut command = Command::new(installed("enforcer"));
-        command.args(["apply", "--insecure-unsigned"]).arg(self.sentinel_policy()).args(files);
+        command.args(["apply", "--prune", "--insecure-unsigned"]).arg(self.sentinel_policy()).args(files);
         command.stdin(Stdio::null()).output().expect("running enforcer apply")
     }
 
@@ -257,11 +262,10 @@ impl Daemon {
         let text = format!(
             "[Unit]\nDescription=Enforcer under test\nDefaultDependencies=no\n[Service]\nType=notify\n\
              TimeoutStartSec={}\nStandardOutput=append:{output}\nStandardError=append:{output}\n\
-             ExecStart={} run --insecure-unsigned --event-log {} --launcher {} {}\n",
+             ExecStart={} run --insecure-unsigned --event-log {} {}\n",
             LOAD_LIMIT.as_secs(),
             installed("enforcer").display(),
             log_file().display(),
-            installed("launcher").display(),
             policies.join(" "),
             output = daemon_output().display(),
         );

@@ -146,12 +146,31 @@ impl EventLog {
         Mark(std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len()))
     }
 
-    /// All complete lines after the mark.
+    /// All decisions after the mark.
     ///
     /// # Panics
     /// When a line is not JSON.
     #[must_use]
     pub fn since(&self, mark: Mark) -> Vec<Event> {
+        self.lines_since(mark).into_iter().filter(|event| event.text("kind") == "decision").collect()
+    }
+
+    /// How many events the log says are missing after the mark.
+    ///
+    /// # Panics
+    /// When a line is not JSON.
+    #[must_use]
+    pub fn lost_since(&self, mark: Mark) -> u64 {
+        let lines = self.lines_since(mark);
+        lines
+            .iter()
+            .filter(|event| event.text("kind") == "lost")
+            .filter_map(|event| event.number("count"))
+            .sum()
+    }
+
+    /// All complete lines after the mark.
+    fn lines_since(&self, mark: Mark) -> Vec<Event> {
         let mut text = Vec::new();
         if let Ok(mut file) = File::open(&self.path) {
             file.seek(SeekFrom::Start(mark.0))

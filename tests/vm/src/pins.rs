@@ -98,25 +98,32 @@ pub fn entries() -> BTreeMap<&'static str, usize> {
     [maps::EXACT, maps::PREFIXES, maps::BINDINGS].map(count).into_iter().collect()
 }
 
-/// Ids of the pinned links, by pin name.
+/// Ids of the pinned links, by path below the links' directory.
 ///
 /// # Panics
 /// When the directory or a link cannot be read.
 #[must_use]
 pub fn link_ids() -> BTreeMap<String, u32> {
-    let directory = directory().join("links");
+    let mut ids = BTreeMap::new();
+    collect_link_ids(&directory().join("links"), &mut ids);
+    ids
+}
+
+fn collect_link_ids(directory: &Path, ids: &mut BTreeMap<String, u32>) {
     let entries =
-        std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-    entries
-        .map(|entry| {
-            let entry = entry.expect("reading the links' directory");
-            let fd = open(&entry.path()).expect("opening a pinned link");
-            let mut info = [0_u32; 32];
-            object_info(&fd, &mut info).expect("asking for a link's id");
-            // struct bpf_link_info: type, id, prog_id, …
-            (entry.file_name().to_string_lossy().into_owned(), info[1])
-        })
-        .collect()
+        std::fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    for entry in entries {
+        let path = entry.expect("reading the links' directory").path();
+        if path.is_dir() {
+            collect_link_ids(&path, ids);
+            continue;
+        }
+        let fd = open(&path).expect("opening a pinned link");
+        let mut info = [0_u32; 32];
+        object_info(&fd, &mut info).expect("asking for a link's id");
+        // struct bpf_link_info: type, id, prog_id, …
+        ids.insert(path.to_string_lossy().into_owned(), info[1]);
+    }
 }
 
 /// `bpf(2)`.

@@ -27,7 +27,7 @@ fn may_read(place: Place<'_>, file: &str) -> bool {
 
 #[test]
 fn tasks_that_were_there_before_are_armed_at_once() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     let cgroup = Cgroup::create("running");
     let child = cgroup.child("below");
     let file = secret("running");
@@ -52,7 +52,7 @@ fn tasks_that_were_there_before_are_armed_at_once() {
 
 #[test]
 fn a_host_task_that_moves_in_is_armed_at_once() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     let cgroup = Cgroup::create("moved-in");
     let file = secret("moved-in");
     let mut actor = Actor::start(Place::Host).unwrap();
@@ -69,7 +69,7 @@ fn a_host_task_that_moves_in_is_armed_at_once() {
 
 #[test]
 fn new_cgroups_are_bound_when_they_are_made() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     if baseline_only() {
         return;
     }
@@ -91,7 +91,7 @@ fn new_cgroups_are_bound_when_they_are_made() {
 
 #[test]
 fn the_first_program_is_judged_however_it_gets_in() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     let cgroup = Cgroup::create("first-program");
     fs::create_dir_all(SCRATCH).unwrap();
     let evil = copy_of_actor(Path::new(&format!("{SCRATCH}/first-evil")));
@@ -166,7 +166,7 @@ fn a_launcher_started_from_inside_is_no_way_out() {
 
 #[test]
 fn a_mode_change_holds_for_tasks_that_run() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     let cgroup = Cgroup::create("modes");
     let file = secret("modes");
     if baseline_only() {
@@ -185,7 +185,7 @@ fn a_mode_change_holds_for_tasks_that_run() {
 /// Two policies side by side: each judges its own.
 #[test]
 fn policies_do_not_lend_each_other_rights() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     let (left, right) = (Cgroup::create("left"), Cgroup::create("right"));
     let (file_left, file_right) = (secret("left-file"), secret("right-file"));
     if baseline_only() {

@@ -13,7 +13,7 @@ const GLOBS: usize = 500;
 
 #[test]
 fn ten_thousand_names_and_five_hundred_patterns() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     let cgroup = Cgroup::create("large");
     let root = format!("{SCRATCH}/large");
     let _ = fs::remove_dir_all(&root);

@@ -21,7 +21,7 @@ fn probe_reports_this_kernel() {
 
 #[test]
 fn status_shows_what_is_in_force_and_that_it_is_unsigned() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     if baseline_only() {
         return;
     }
@@ -57,7 +57,7 @@ fn check_tells_good_from_bad() {
 /// Nothing is installed without the consent that the option stands for.
 #[test]
 fn an_unsigned_policy_needs_consent() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     if baseline_only() {
         return;
     }
@@ -69,4 +69,20 @@ fn an_unsigned_policy_needs_consent() {
     assert!(!output.status.success(), "{}", shown(&output));
     assert!(String::from_utf8_lossy(&output.stderr).contains("unsigned"), "{}", shown(&output));
     assert!(before == enforcer_vm_tests::pins::policy_maps(), "the maps have changed");
+}
+
+/// Forgetting a file on the command line is not how one turns a policy off.
+#[test]
+fn a_policy_is_not_removed_by_accident() {
+    let mut enforcer = Enforcer::ready();
+    if baseline_only() {
+        return;
+    }
+    let cgroup = Cgroup::create("kept");
+    enforcer.apply(&[&Policy::of("kept", &cgroup)]);
+    let other = write_policy(&Policy::of("other", &cgroup.child("other")));
+    let output = enforcer::run(&["apply", "--insecure-unsigned", &other.to_string_lossy()]);
+    assert!(!output.status.success(), "{}", shown(&output));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("kept"), "{}", shown(&output));
+    assert!(enforcer.status().to_string().contains("\"kept\""));
 }

@@ -163,6 +163,9 @@ fn lost_events_are_counted() {
     wait::until("the rest of the events", wait::SOON, || {
         (enforcer.log().since(mark).len() as u64 == denied - lost).then_some(())
     });
+    wait::until("the log to tell of the loss", wait::SOON, || {
+        (enforcer.log().lost_since(mark) == lost).then_some(())
+    });
     println!("{denied} denied, {lost} events lost and counted");
     enforcer.barrier();
 }

@@ -92,7 +92,7 @@ fn running_code_from_a_read_implies_exec_heap() {
     use enforcer_vm_tests::enforcer::{Enforcer, baseline_only};
     use enforcer_vm_tests::policy::Policy;
 
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     let cgroup = Cgroup::create("exec-heap");
     let attack = [op(&["read-implies-exec-heap"])];
     let bare = run(Place::Joining(&cgroup), &attack).unwrap();

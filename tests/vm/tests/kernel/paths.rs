@@ -192,7 +192,7 @@ fn a_jail_that_imitates_listed_paths() {
 /// The rule is about the name; whoever may change what it leads to decides what that means.
 #[test]
 fn the_host_may_replace_a_listed_file() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     let cgroup = Cgroup::create("replaced");
     let file = format!("{SCRATCH}/replaced");
     fs::write(&file, "old").unwrap();

@@ -39,12 +39,12 @@ fn inputs(cgroup: &Cgroup) -> Vec<(&'static str, Vec<u8>, &'static str)> {
 
 #[test]
 fn a_broken_file_changes_nothing() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     let cgroup = Cgroup::create("refused");
     if baseline_only() {
         return;
     }
-    let standing = Standing::install(&enforcer, &cgroup);
+    let standing = Standing::install(&mut enforcer, &cgroup);
     let directory = Path::new(SCRATCH).join("broken");
     fs::create_dir_all(&directory).unwrap();
     for (name, content, word) in inputs(&cgroup) {
@@ -61,12 +61,12 @@ fn a_broken_file_changes_nothing() {
 
 #[test]
 fn a_policy_too_large_for_the_maps_changes_nothing() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     let cgroup = Cgroup::create("refused");
     if baseline_only() {
         return;
     }
-    let standing = Standing::install(&enforcer, &cgroup);
+    let standing = Standing::install(&mut enforcer, &cgroup);
     let directory = Path::new(SCRATCH).join("large-files");
     fs::create_dir_all(&directory).unwrap();
     for (name, text) in [
@@ -112,7 +112,7 @@ struct Standing<'a> {
 }
 
 impl<'a> Standing<'a> {
-    fn install(enforcer: &Enforcer, cgroup: &'a Cgroup) -> Self {
+    fn install(enforcer: &mut Enforcer, cgroup: &'a Cgroup) -> Self {
         let listed = format!("{SCRATCH}/refused-listed");
         let unlisted = format!("{SCRATCH}/refused-unlisted");
         for file in [&listed, &unlisted] {

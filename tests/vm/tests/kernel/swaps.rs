@@ -100,7 +100,7 @@ impl World {
 
 #[test]
 fn a_thousand_swaps_under_load() {
-    let enforcer = Enforcer::ready();
+    let mut enforcer = Enforcer::ready();
     let cgroup = Cgroup::create("swaps");
     let world = World::create();
     if baseline_only() {

@@ -194,7 +194,7 @@ pub(crate) struct Protection {
 impl Protection {
     /// Installs the policies.
     pub(crate) fn start() -> Self {
-        let enforcer = Enforcer::ready();
+        let mut enforcer = Enforcer::ready();
         let directory = Path::new("/etc/enforcer/policies");
         fs::create_dir_all(directory).expect("creating the policies' directory");
         let write = |name: &str, text: &str| -> PathBuf {
