@@ -1,0 +1,186 @@
+//! What the kernel's record does not say: names, paths, ancestors. Best effort: a process that is gone has no
+//! ancestors any more, and the record then says only what the kernel knew.
+
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    time::{Duration, Instant},
+};
+
+use super::{
+    decode::Event,
+    record::{Context, Parent, Record},
+    suggest::suggest,
+    text,
+    time::{rfc3339, wall_clock},
+};
+use crate::{
+    cgroups::{self, Hierarchy},
+    kernel::state::{StateFile, StateStore as _},
+};
+
+/// How many ancestors a record lists.
+const GENERATIONS: usize = 8;
+
+/// Adds context to events.
+pub struct Enricher {
+    names: PolicyNames,
+    cgroups: CgroupPaths,
+}
+
+impl Enricher {
+    /// Looks policies up in `state` and cgroups in `hierarchy`.
+    #[must_use]
+    pub fn new(state: StateFile, hierarchy: Option<Hierarchy>) -> Self {
+        Self {
+            names: PolicyNames { state, known: HashMap::new(), read: None },
+            cgroups: CgroupPaths { hierarchy, known: HashMap::new(), walked: None },
+        }
+    }
+
+    /// The record of an event.
+    pub fn record(&mut self, event: &Event) -> Record {
+        let context = Context {
+            time: rfc3339(wall_clock(event.boot_ns)),
+            policy: self.names.find(event.slot, event.incarnation),
+            cgroup: self.cgroups.find(event.cgroup, event.pid),
+            parents: parents(event),
+            suggestion: suggest(event),
+        };
+        Record::of(event, context)
+    }
+}
+
+/// Files and walks are looked at again at most this often for something that was not there.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+fn is_due(last: &mut Option<Instant>) -> bool {
+    let due = last.is_none_or(|last| last.elapsed() >= PATIENCE);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
+}
+
+/// Policy names by slot and incarnation. Names are kept when a policy goes: events about it may still be on the way.
+struct PolicyNames {
+    state: StateFile,
+    known: HashMap<(u32, u32), String>,
+    read: Option<Instant>,
+}
+
+impl PolicyNames {
+    fn find(&mut self, slot: u32, incarnation: u32) -> Option<String> {
+        let key = (slot, incarnation);
+        if !self.known.contains_key(&key) && is_due(&mut self.read) {
+            let state = self.state.load().ok().flatten();
+            for snapshot in state.iter().flat_map(|state| [Some(&state.installed), state.pending.as_ref()]).flatten() {
+                for policy in &snapshot.policies {
+                    self.known.insert((policy.slot, policy.incarnation), policy.name.clone());
+                }
+            }
+        }
+        self.known.get(&key).cloned()
+    }
+}
+
+/// Cgroup paths by id. Ids are never used again, so what is known stays true.
+struct CgroupPaths {
+    hierarchy: Option<Hierarchy>,
+    known: HashMap<u64, Vec<u8>>,
+    walked: Option<Instant>,
+}
+
+impl CgroupPaths {
+    /// Enough for every live cgroup of a busy host; past it the ids of dead ones are dropped.
+    const MOST: usize = 65_536;
+
+    fn find(&mut self, id: u64, pid: u32) -> Option<Vec<u8>> {
+        if let Some(path) = self.known.get(&id) {
+            return Some(path.clone());
+        }
+        let hierarchy = self.hierarchy.as_ref()?;
+        // The process is the shorter way, unless it has moved or is gone.
+        if let Some(path) = cgroups::of_process(pid).filter(|path| hierarchy.id(path) == Some(id)) {
+            self.learn(id, path.clone());
+            return Some(path);
+        }
+        if is_due(&mut self.walked) {
+            let all = hierarchy.walk().unwrap_or_default();
+            all.into_iter().for_each(|cgroup| self.learn(cgroup.id, cgroup.path));
+        }
+        self.known.get(&id).cloned()
+    }
+
+    fn learn(&mut self, id: u64, path: Vec<u8>) {
+        if self.known.len() >= Self::MOST {
+            self.known.clear();
+        }
+        self.known.insert(id, path);
+    }
+}
+
+/// Ancestors of the event's process, nearest first.
+fn parents(event: &Event) -> Vec<Parent> {
+    let mut parents = Vec::new();
+    let mut next = event.ppid;
+    while next != 0 && parents.len() < GENERATIONS {
+        match (process(next), parents.is_empty()) {
+            (Some((parent, above)), _) => {
+                parents.push(parent);
+                next = above;
+            }
+            // Gone, but the kernel told its name.
+            (None, true) => {
+                parents.push(Parent { pid: next, comm: text::from_bytes(&event.parent_comm), exe: None });
+                break;
+            }
+            (None, false) => break,
+        }
+    }
+    parents
+}
+
+/// A process and its parent's id.
+fn process(pid: u32) -> Option<(Parent, u32)> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let (comm, above) = parse_stat(&stat)?;
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let exe = exe.map(|path| text::from_bytes(path.as_os_str().as_bytes()));
+    Some((Parent { pid, comm: text::from_bytes(comm), exe }, above))
+}
+
+/// Name and parent in `/proc/PID/stat`. The name is in parentheses and may itself hold any character.
+fn parse_stat(stat: &[u8]) -> Option<(&[u8], u32)> {
+    let open = stat.iter().position(|byte| *byte == b'(')?;
+    let close = stat.iter().rposition(|byte| *byte == b')')?;
+    let comm = stat.get(open + 1..close)?;
+    let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
+    Some((comm, rest.split_ascii_whitespace().nth(1)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_lines() {
+        let table: [(&[u8], Option<(&[u8], u32)>); 4] = [
+            (b"12 (cat) S 11 12", Some((b"cat", 11))),
+            (b"12 (a) b (c) R 7 1 1", Some((b"a) b (c", 7))),
+            (b"12 cat S 11", None),
+            (b"12 (cat", None),
+        ];
+        for (line, expected) in table {
+            assert_eq!(parse_stat(line), expected);
+        }
+    }
+
+    #[test]
+    fn our_own_ancestors() {
+        let (parent, above) = process(std::process::id()).unwrap();
+        assert!(parent.exe.is_some());
+        assert_eq!(above, std::os::unix::process::parent_id());
+    }
+}

@@ -1,0 +1,238 @@
+//! Ties the cgroups that exist to the policies that are installed.
+//!
+//! New cgroups are bound by the programs as they are made. This is for those that were there before the policy, and
+//! for policies that are gone. A cgroup is bound to the policy whose selector matches its path, else to its parent's;
+//! the same rule as in the kernel, decided by the same function over the same tables.
+#![forbid(unsafe_code)]
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
+
+use enforcer_common::{
+    abi::{ARENA_CHUNK_CELLS, Binding, ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey, SLOT_SELECTORS},
+    decide::{Bytes, Step, Tables, granted},
+    hash::Key,
+    rights::Rights,
+    verdict::Fault,
+};
+
+use super::maps::{MapFault, Maps};
+use crate::cgroups::Cgroup;
+
+/// What [`rebind`] changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rebound {
+    /// Cgroups bound to another policy than before, or to one for the first time.
+    pub bound: usize,
+    /// Cgroups no longer bound.
+    pub unbound: usize,
+}
+
+/// Cgroups that could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A map failed.
+    #[error("cgroups could not be bound: {0}")]
+    Map(#[from] MapFault),
+    /// The selectors in force contradict themselves.
+    #[error("the selectors in force cannot be read: {0}")]
+    Selectors(Fault),
+}
+
+/// Makes the bindings those that the selectors in force ask for. `walk` lists the cgroups; it is called after the
+/// bindings were read, so that a binding whose cgroup it does not list belongs to a cgroup that is gone, and not to
+/// one that has just been made.
+///
+/// # Errors
+/// [`BindError`], or what `walk` fails with.
+pub fn rebind<M: Maps, E: From<BindError>>(
+    maps: &mut M,
+    walk: impl FnOnce() -> Result<Vec<Cgroup>, E>,
+) -> Result<Rebound, E> {
+    let before = bindings(maps)?;
+    let cgroups = walk()?;
+    Ok(apply(maps, &before, &cgroups)?)
+}
+
+fn bindings<M: Maps>(maps: &M) -> Result<BTreeMap<u64, Binding>, BindError> {
+    Ok(maps.bindings()?.into_iter().collect())
+}
+
+fn apply<M: Maps>(
+    maps: &mut M,
+    before: &BTreeMap<u64, Binding>,
+    cgroups: &[Cgroup],
+) -> Result<Rebound, BindError> {
+    let mut control = maps.control()?;
+    let heads = maps.heads(control.generation)?;
+    let wanted = wanted(maps, Key(control.hash_key), &heads, cgroups)?;
+    let mut report = Rebound::default();
+    for (id, binding) in &wanted {
+        if before.get(id) != Some(binding) {
+            maps.bind(*id, *binding)?;
+            report.bound += 1;
+        }
+    }
+    // Those already there that belong to no policy any more, or to no cgroup.
+    let stale: BTreeSet<u64> = before.keys().copied().filter(|id| !wanted.contains_key(id)).collect();
+    for id in stale {
+        maps.unbind(id)?;
+        report.unbound += 1;
+    }
+    if report != Rebound::default() {
+        // Tasks that were found to be the host's look again.
+        control.bind_epoch = control.bind_epoch.wrapping_add(1);
+        maps.set_control(&control)?;
+    }
+    Ok(report)
+}
+
+/// The binding that each cgroup should have.
+fn wanted<M: Maps>(
+    maps: &M,
+    key: Key,
+    heads: &[Head],
+    cgroups: &[Cgroup],
+) -> Result<BTreeMap<u64, Binding>, BindError> {
+    let slot_head = |slot: u32| heads.get(usize::try_from(slot).unwrap_or(usize::MAX));
+    let Some(selectors) = slot_head(SLOT_SELECTORS).filter(|head| head.incarnation != 0) else {
+        return Ok(BTreeMap::new());
+    };
+    let tables = Reading { maps, key, fault: RefCell::new(None) };
+    let mut by_index: Vec<Option<Binding>> = Vec::with_capacity(cgroups.len());
+    for cgroup in cgroups {
+        let grant = granted(&Bytes(&cgroup.path), Rights::EXEC, selectors, &tables);
+        if let Some(fault) = tables.fault.take() {
+            return Err(fault.into());
+        }
+        let grant = grant.map_err(BindError::Selectors)?;
+        let own = if grant.rights().contains(Rights::EXEC) {
+            let head = slot_head(grant.rule).filter(|head| head.incarnation != 0);
+            let head = head.ok_or(BindError::Selectors(Fault::Table))?;
+            Some(Binding { slot: grant.rule, incarnation: head.incarnation })
+        } else {
+            None
+        };
+        let inherited = cgroup.parent.and_then(|parent| by_index.get(parent).copied().flatten());
+        by_index.push(own.or(inherited));
+    }
+    Ok(cgroups.iter().zip(by_index).filter_map(|(cgroup, binding)| Some((cgroup.id, binding?))).collect())
+}
+
+/// The installed tables, as the decision core wants them.
+struct Reading<'a, M> {
+    maps: &'a M,
+    key: Key,
+    /// The last look-up that failed. The core knows "not there" only.
+    fault: RefCell<Option<MapFault>>,
+}
+
+impl<M> Reading<'_, M> {
+    fn noted<T>(&self, result: Result<T, MapFault>) -> Option<T> {
+        result.map_err(|fault| *self.fault.borrow_mut() = Some(fault)).ok()
+    }
+}
+
+impl<M: Maps> Tables for Reading<'_, M> {
+    fn exact(&self, key: &ExactKey) -> Option<Grant> {
+        self.noted(self.maps.exact(key)).flatten()
+    }
+
+    fn cell(&self, index: u32) -> Option<u16> {
+        let chunk = self.noted(self.maps.arena(index / ARENA_CHUNK_CELLS, 1))?;
+        let within = usize::try_from(index % ARENA_CHUNK_CELLS).ok()?;
+        chunk.first()?.cells.get(within).copied()
+    }
+
+    fn prefix(&self, _: &PrefixKey) -> Option<PortSpan> {
+        None
+    }
+
+    fn port(&self, _: u32) -> Option<PortRange> {
+        None
+    }
+
+    fn hash_key(&self) -> Key {
+        self.key
+    }
+
+    fn repeat<S: Step>(&self, times: u32, step: &mut S) {
+        let _: ControlFlow<()> = (0..times).try_for_each(|index| step.step(index));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bundle::verify::VerifiedBundle,
+        kernel::{
+            install::{Desired, install},
+            testing::{Did, FakeMaps, FakeStore, image_of},
+        },
+    };
+
+    fn installed(names: &[(&str, &str)]) -> FakeMaps {
+        let policies: Vec<_> =
+            names.iter().map(|(name, cgroup)| VerifiedBundle::for_tests(image_of(name, &[]), cgroup)).collect();
+        let mut maps = FakeMaps::default();
+        install(&mut maps, &mut FakeStore::default(), &Desired { policies: &policies, launchers: &[] }).unwrap();
+        maps.log.clear();
+        maps
+    }
+
+    fn tree() -> Vec<Cgroup> {
+        let cgroup = |id, path: &str, parent| Cgroup { id, path: path.as_bytes().to_vec(), parent };
+        vec![
+            cgroup(1, "/", None),
+            cgroup(10, "/system.slice", Some(0)),
+            cgroup(20, "/system.slice/web.service", Some(1)),
+            cgroup(30, "/system.slice/web.service/worker", Some(2)),
+            cgroup(40, "/system.slice/db.service", Some(1)),
+        ]
+    }
+
+    fn bind_tree(maps: &mut FakeMaps) -> Rebound {
+        rebind(maps, || Ok::<_, BindError>(tree())).unwrap()
+    }
+
+    #[test]
+    fn a_match_binds_the_cgroup_and_all_below() {
+        let mut maps = installed(&[("web", "/system.slice/web.service")]);
+        maps.bindings.insert(999, Binding { slot: 2, incarnation: 5 });
+        let epoch = maps.control.bind_epoch;
+        assert_eq!(bind_tree(&mut maps), Rebound { bound: 2, unbound: 1 });
+        let expected = Binding { slot: 2, incarnation: maps.head(2).incarnation };
+        assert_eq!(maps.bindings, BTreeMap::from([(20, expected), (30, expected)]));
+        assert_eq!(maps.control.bind_epoch, epoch + 1);
+        assert!(matches!(maps.log.last(), Some(Did::Control(1))), "the epoch grows after the bindings are there");
+    }
+
+    #[test]
+    fn nothing_to_do_changes_nothing() {
+        let mut maps = installed(&[("web", "/system.slice/web.service")]);
+        bind_tree(&mut maps);
+        let (control, writes) = (maps.control, maps.writes);
+        assert_eq!(bind_tree(&mut maps), Rebound::default());
+        assert_eq!((maps.control, maps.writes), (control, writes));
+    }
+
+    #[test]
+    fn the_nearest_selector_wins() {
+        let mut maps = installed(&[("base", "/system.slice"), ("web", "/system.slice/web.service")]);
+        bind_tree(&mut maps);
+        let slots: Vec<_> = maps.bindings.iter().map(|(id, binding)| (*id, binding.slot)).collect();
+        assert_eq!(slots, [(10, 2), (20, 3), (30, 3), (40, 2)]);
+    }
+
+    #[test]
+    fn without_policies_nothing_is_bound() {
+        let mut maps = FakeMaps::default();
+        maps.bindings.insert(20, Binding { slot: 2, incarnation: 5 });
+        assert_eq!(bind_tree(&mut maps), Rebound { bound: 0, unbound: 1 });
+        assert!(maps.bindings.is_empty());
+    }
+}

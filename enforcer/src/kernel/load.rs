@@ -1,0 +1,289 @@
+//! The BPF object: what is embedded, how it is fitted to the running kernel, and what to say when the verifier refuses.
+
+use std::{
+    fmt, fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    programs::{BtfTracePoint, Lsm, Program, ProgramError, links::FdLink},
+};
+use enforcer_common::{
+    hook::{Attach, Hook},
+    maps,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    btf::{BtfError, FieldOffsets, KernelTypes},
+    maps::Sizes,
+    pin::Pins,
+    place::hex,
+};
+
+/// The BPF object, as `build.rs` built it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer.bpf.o"));
+
+/// Directory that gets the verifier's whole log when it refuses a program.
+pub const VERIFIER_LOG_DIR: &str = "ENFORCER_VERIFIER_LOG_DIR";
+
+/// Map of messages for people, by `aya-log`. Not part of the ABI: an object may do without.
+const LOGS: &str = "AYA_LOGS";
+
+/// Hooks that some supported kernels lack, and why enforcement may go on without. Every other hook is needed.
+const OPTIONAL: &[(Hook, &str)] = &[
+    (Hook::UsernsCreate, "kernels before 6.1 cannot refuse new user namespaces"),
+    (Hook::UringCmd, "absent from kernels without io_uring, where there is nothing to guard"),
+    (Hook::PerfEventOpen, "absent from kernels without perf events, where there is nothing to guard"),
+];
+
+/// Why a hook is allowed to be missing, if it is.
+#[must_use]
+pub fn optional(hook: Hook) -> Option<&'static str> {
+    OPTIONAL.iter().find(|(optional, _)| *optional == hook).map(|(_, why)| *why)
+}
+
+/// First 16 digits of the object's SHA-256: tells whether running programs are this program's.
+#[must_use]
+pub fn object_digest() -> &'static str {
+    static DIGEST: LazyLock<String> = LazyLock::new(|| hex(&Sha256::digest(OBJECT))[..16].to_owned());
+    &DIGEST
+}
+
+/// An object that cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel's types do not fit.
+    #[error(transparent)]
+    Types(#[from] BtfError),
+    /// aya could not read the kernel's types.
+    #[error("cannot read the kernel's type information: {0}")]
+    AyaBtf(aya::BtfError),
+    /// The kernel lacks hooks.
+    #[error("this kernel lacks hooks that enforcement needs: {}; run `enforcer probe` for what follows", join(.0))]
+    MissingHooks(Vec<Hook>),
+    /// The object lacks programs: this binary was put together wrongly.
+    #[error("the embedded object has no program for: {}", join(.0))]
+    MissingPrograms(Vec<Hook>),
+    /// The host's mount namespace cannot be told.
+    #[error("cannot read /proc/1/ns/mnt: {0}; is /proc mounted, and does this process have CAP_SYS_PTRACE?")]
+    MountNamespace(io::Error),
+    /// Maps could not be made, or the object is broken.
+    #[error("cannot prepare the BPF object: {}", chain(.0))]
+    Object(Box<EbpfError>),
+    /// The verifier refused a program.
+    #[error("the kernel refuses program {hook}: {source}{log}")]
+    Refused {
+        /// The program.
+        hook: Hook,
+        /// The kernel's answer.
+        source: io::Error,
+        /// What the verifier said.
+        log: VerifierTail,
+    },
+    /// A program could not be loaded or attached.
+    #[error("cannot load or attach program {hook}: {source}")]
+    Program {
+        /// The program.
+        hook: Hook,
+        /// Why.
+        source: ProgramError,
+    },
+}
+
+/// The end of the verifier's log, where the complaint is.
+#[derive(Debug)]
+pub struct VerifierTail {
+    lines: Vec<String>,
+    whole: Option<PathBuf>,
+}
+
+impl VerifierTail {
+    const LINES: usize = 40;
+
+    fn of(hook: Hook, log: &str) -> Self {
+        let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tail = &lines[lines.len().saturating_sub(Self::LINES)..];
+        let whole = std::env::var_os(VERIFIER_LOG_DIR).map(|directory| {
+            let path = Path::new(&directory).join(format!("{}.log", hook.name()));
+            if let Err(error) = fs::create_dir_all(&directory).and_then(|()| fs::write(&path, log)) {
+                tracing::warn!(path = %path.display(), %error, "the verifier's log cannot be written");
+            }
+            path
+        });
+        Self { lines: tail.iter().map(|line| (*line).to_owned()).collect(), whole }
+    }
+}
+
+impl fmt::Display for VerifierTail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            write!(f, "\n    {line}")?;
+        }
+        match &self.whole {
+            Some(path) => write!(f, "\nthe whole log is in {}", path.display()),
+            None => write!(f, "\nset {VERIFIER_LOG_DIR} to a directory to get the whole log"),
+        }
+    }
+}
+
+/// The object in the kernel: its maps exist and are pinned, its programs are loaded if [`Object::load_programs`] ran.
+pub struct Object {
+    ebpf: Ebpf,
+    btf: Btf,
+}
+
+/// The hooks that the running kernel offers to us.
+///
+/// # Errors
+/// [`LoadError::MissingHooks`] when one that is needed is not there.
+pub fn available_hooks(types: &KernelTypes) -> Result<Vec<Hook>, LoadError> {
+    let (available, absent): (Vec<Hook>, Vec<Hook>) = Hook::ALL.iter().partition(|hook| types.has_hook(**hook));
+    let missing: Vec<Hook> = absent.into_iter().filter(|hook| optional(*hook).is_none()).collect();
+    if missing.is_empty() { Ok(available) } else { Err(LoadError::MissingHooks(missing)) }
+}
+
+/// Creates and pins the object's maps, or opens those that are pinned. Without `pins` the maps go when the object
+/// goes. No program is loaded yet.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn prepare(types: &KernelTypes, sizes: &Sizes, pins: Option<&Pins>) -> Result<Object, LoadError> {
+    let offsets: FieldOffsets = types.field_offsets()?;
+    let host_mnt_ns = host_mount_namespace().map_err(LoadError::MountNamespace)?;
+    let btf = Btf::from_sys_fs().map_err(LoadError::AyaBtf)?;
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(Some(&btf))
+        // Task storage, which user space reads by system calls of our own.
+        .allow_unsupported_maps()
+        .override_global(maps::FIELD_OFFSETS, offsets.as_slice(), true)
+        .override_global(maps::HOST_MNT_NS, &host_mnt_ns, true);
+    for name in maps::PINNED {
+        if let Some(size) = sizes.of(name) {
+            loader.map_max_entries(name, size);
+        }
+    }
+    if let Some(pins) = pins {
+        for name in maps::PINNED.iter().copied().chain([LOGS]) {
+            loader.map_pin_path(name, pins.map(name));
+        }
+    }
+    let ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
+    Ok(Object { ebpf, btf })
+}
+
+impl Object {
+    /// Loads the programs of these hooks.
+    ///
+    /// # Errors
+    /// [`LoadError::MissingPrograms`] names all that the object lacks; [`LoadError::Refused`] has the verifier's words.
+    pub fn load_programs(&mut self, hooks: &[Hook]) -> Result<(), LoadError> {
+        let missing: Vec<Hook> =
+            hooks.iter().copied().filter(|hook| self.ebpf.program(hook.name()).is_none()).collect();
+        if !missing.is_empty() {
+            return Err(LoadError::MissingPrograms(missing));
+        }
+        for hook in hooks {
+            self.load_program(*hook)?;
+        }
+        Ok(())
+    }
+
+    fn load_program(&mut self, hook: Hook) -> Result<(), LoadError> {
+        let btf = &self.btf;
+        let Some(program) = self.ebpf.program_mut(hook.name()) else {
+            return Err(LoadError::MissingPrograms(vec![hook]));
+        };
+        let result = match hook.attach() {
+            Attach::Lsm => <&mut Lsm>::try_from(program).and_then(|program| program.load(hook.name(), btf)),
+            Attach::Tracepoint => {
+                <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(hook.name(), btf))
+            }
+        };
+        result.map_err(|error| match error {
+            ProgramError::LoadError { io_error, verifier_log } => LoadError::Refused {
+                hook,
+                source: io_error,
+                log: VerifierTail::of(hook, &verifier_log.to_string()),
+            },
+            source => LoadError::Program { hook, source },
+        })
+    }
+
+    /// Attaches a loaded program. Dropping the link detaches it unless it is pinned.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`].
+    pub fn attach(&mut self, hook: Hook) -> Result<FdLink, LoadError> {
+        let Some(program) = self.ebpf.program_mut(hook.name()) else {
+            return Err(LoadError::MissingPrograms(vec![hook]));
+        };
+        attach(program).map_err(|source| LoadError::Program { hook, source })
+    }
+
+    /// The object as aya knows it, for `aya-log`.
+    pub const fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+}
+
+fn attach(program: &mut Program) -> Result<FdLink, ProgramError> {
+    match program {
+        Program::Lsm(program) => {
+            let id = program.attach()?;
+            program.take_link(id).map(FdLink::from)
+        }
+        Program::BtfTracePoint(program) => {
+            let id = program.attach()?;
+            program.take_link(id).map(FdLink::from)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+/// The inode number that the kernel keeps in `mnt_namespace.ns.inum`.
+fn host_mount_namespace() -> io::Result<u32> {
+    u32::try_from(fs::metadata("/proc/1/ns/mnt")?.ino()).map_err(io::Error::other)
+}
+
+fn join(hooks: &[Hook]) -> String {
+    hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// An error and its sources in one line: aya's own messages leave the cause to the source.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_of_a_long_log_is_shown() {
+        let log: String = (0..100).map(|line| format!("line {line}\n\n")).collect();
+        let tail = VerifierTail::of(Hook::FileOpen, &log).to_string();
+        assert!(tail.contains("line 99") && tail.contains("line 60") && !tail.contains("line 59\n"));
+        assert!(tail.contains(VERIFIER_LOG_DIR));
+    }
+
+    #[test]
+    fn the_digest_can_be_a_directory_name() {
+        assert_eq!(object_digest().len(), 16);
+        assert!(object_digest().bytes().all(|byte| byte.is_ascii_hexdigit()));
+    }
+}

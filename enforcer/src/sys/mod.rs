@@ -1,0 +1,92 @@
+//! System calls that neither the standard library nor aya offers, as safe functions.
+//!
+//! The only `unsafe` of this crate besides [`crate::kernel::pod`].
+
+pub mod bpf;
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    time::Duration,
+};
+
+/// Waits until every program that was running when this was called has returned (`membarrier`,
+/// `MEMBARRIER_CMD_GLOBAL`, which is one RCU grace period; non-sleepable BPF programs run inside one).
+///
+/// # Errors
+/// `EINVAL` on kernels with `nohz_full` processors, see [`bpf::wait_for_programs`].
+pub fn membarrier_global() -> io::Result<()> {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: takes integers only.
+    check(unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) })?;
+    Ok(())
+}
+
+/// A descriptor for a process.
+///
+/// # Errors
+/// `ESRCH` when it is gone, `EINVAL` when `pid` is not a process but a thread.
+pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Time since boot with sleep included: the clock of event records.
+///
+/// # Errors
+/// None that a supported kernel returns.
+pub fn boot_time() -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a timespec that lives for the call.
+    check(i64::from(unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) }))?;
+    Ok(Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0)))
+}
+
+/// Random bytes from the kernel. Waits, early at boot, until there are any.
+///
+/// # Errors
+/// None that a supported kernel returns.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    // SAFETY: `bytes` has room for `N` bytes and lives for the call.
+    let got = check_len(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) })?;
+    // At most 256 bytes are delivered whole or not at all (getrandom(2)).
+    if got == N { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Whether the effective user is root.
+#[must_use]
+pub fn is_root() -> bool {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Fills `SIGPIPE`'s default in, so that `enforcer events | head` ends quietly.
+pub fn die_of_broken_pipes() {
+    // SAFETY: changes a signal's disposition to a default; no handler of ours is involved.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn check_len(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Waits for a grace period by whatever means the kernel has.
+///
+/// # Errors
+/// When no means works.
+pub fn wait_for_grace_period() -> io::Result<()> {
+    membarrier_global().or_else(|_| bpf::wait_for_programs())
+}
+
+/// The raw number behind a descriptor, as map values and attributes want it.
+fn raw(fd: &impl std::os::fd::AsFd) -> u32 {
+    fd.as_fd().as_raw_fd().unsigned_abs()
+}
