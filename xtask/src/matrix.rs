@@ -40,6 +40,8 @@ pub(crate) struct Job<'a> {
     pub(crate) suite: String,
     /// User space it needs.
     pub(crate) tier: Tier,
+    /// Whether it needs a TPM.
+    pub(crate) tpm: bool,
 }
 
 /// What all jobs have in common.
@@ -119,7 +121,7 @@ fn guest<'a>(job: &Job<'a>, settings: &Settings<'a>) -> Guest<'a> {
         memory_mib: None,
         share: None,
         net: false,
-        tpm: false,
+        tpm: job.tpm,
         interactive: false,
         kernel_parameters: String::new(),
     }

@@ -159,7 +159,13 @@ impl Glob {
     /// # Errors
     /// Like [`Self::path`].
     pub fn socket(text: &str) -> Result<Self, GlobError> {
-        Self::parse(text, if text.starts_with('@') { Kind::Abstract } else { Kind::Path })
+        let kind = if text.starts_with('@') { Kind::Abstract } else { Kind::Path };
+        Self::parse(text, kind).map_err(|error| match error.problem {
+            Problem::Relative if !error.help.contains('~') => {
+                GlobError { help: format!("{}; an abstract name starts with `@`", error.help), ..error }
+            }
+            _ => error,
+        })
     }
 
     fn parse(text: &str, kind: Kind) -> Result<Self, GlobError> {

@@ -249,8 +249,9 @@ fn split(protocol: Protocol, text: &str) -> Result<(&str, &str), AddressError> {
     }
     let (host, port) = text.rsplit_once(':').ok_or_else(missing)?;
     if host.contains(':') {
-        let bare = text.parse::<Ipv6Addr>().is_ok() || text.parse::<Ipv6Net>().is_ok();
-        let (host, port) = if bare { (text, "443") } else { (host, port) };
+        // `::1:443` reads both ways; a rule needs a port, so that is what the end most likely is.
+        let is_whole = |text: &str| text.parse::<Ipv6Addr>().is_ok() || text.parse::<Ipv6Net>().is_ok();
+        let (host, port) = if is_whole(host) || !is_whole(text) { (host, port) } else { (text, "443") };
         return Err(AddressError::NoBrackets { corrected: format!("{} [{host}]:{port}", protocol.name()) });
     }
     Ok((host, port))
@@ -570,7 +571,7 @@ mod tests {
             (
                 "tcp ::1:443",
                 "an IPv6 address stands in brackets, so that its port can be told apart",
-                "write \"tcp [::1:443]:443\"",
+                "write \"tcp [::1]:443\"",
             ),
             (
                 "tcp 2001:db8::/32:443",
@@ -645,7 +646,10 @@ mod tests {
             .collect()
     }
 
-    fn folded(rules: &[&str]) -> Vec<(String, Vec<(u16, u16, u32, u32)>)> {
+    /// Low, high, flows, rule.
+    type Range = (u16, u16, u32, u32);
+
+    fn folded(rules: &[&str]) -> Vec<(String, Vec<Range>)> {
         let table = fold(&reach(rules)).unwrap();
         let ranges =
             |list: &[PortRange]| list.iter().map(|it| (it.low, it.high, it.flows, it.rule)).collect();

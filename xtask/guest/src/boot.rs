@@ -57,7 +57,8 @@ fn load_modules(directory: &Path, modules: &[String]) -> Result<()> {
 /// Copies job, programs and modules into the disk's root. The disk is a throw-away snapshot, so this needs no
 /// overlay and nothing to undo. The initramfs copies are removed to give their memory back.
 fn install_into(root: &str, modules: &Path) -> Result<()> {
-    for directory in [Path::new("/etc/vm"), Path::new(layout::BIN_DIR), modules] {
+    let directories = [Path::new("/etc/vm"), Path::new(layout::BIN_DIR), Path::new(layout::LIB_DIR), modules];
+    for directory in directories.into_iter().filter(|directory| directory.exists()) {
         let target = format!("{root}{}", directory.display());
         move_tree(directory, Path::new(&target))
             .with_context(|| format!("moving {} to {target}", directory.display()))?;

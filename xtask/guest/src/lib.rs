@@ -15,6 +15,8 @@ pub mod layout {
     pub const JOB: &str = "/etc/vm/job.json";
     /// The programs under test.
     pub const BIN_DIR: &str = "/usr/local/bin";
+    /// Shared libraries of programs under test that are not static.
+    pub const LIB_DIR: &str = "/usr/local/lib/vm";
     /// Files put here are sent to the host when the command fails.
     pub const ARTIFACT_DIR: &str = "/var/log/vm-artifacts";
     /// The shared directory's mount point.

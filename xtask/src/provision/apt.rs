@@ -30,6 +30,8 @@ const PACKAGES: &[(&str, Purpose, &str)] = &[
     ("g++", Purpose::Build, "compiles libFuzzer"),
     ("libc6-dev", Purpose::Build, "the C library to link with, also statically"),
     ("pkg-config", Purpose::Build, "finds C libraries for build scripts"),
+    ("libtss2-dev", Purpose::Build, "the TPM 2.0 software stack that tss-esapi links with"),
+    ("patchelf", Purpose::Vm, "points programs with shared libraries to their copies in the guest"),
     ("qemu-system-x86", Purpose::Vm, "the virtual machine"),
     ("e2fsprogs", Purpose::Vm, "mke2fs -d and debugfs: images from directories and back, without mounting"),
     ("kmod", Purpose::Vm, "depmod: the kernel packages leave the dependency list to the installing machine"),

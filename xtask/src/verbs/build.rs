@@ -17,7 +17,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The package with the VM suites.
 pub(super) const VM_TESTS: &str = "enforcer-vm-tests";
 
-/// Build the static `enforcer` and the VM test suites.
+/// Build `enforcer` and the VM test suites the way VMs get them.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Build with optimisation.
@@ -44,25 +44,57 @@ pub(super) enum Profile {
 /// Every program a guest gets on its `PATH`: `enforcer`, `vm-guest` and the binaries of the VM test package.
 pub(super) fn programs(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
     provision::for_build(cache)?;
-    let mut cargo = cargo("build", profile);
-    cargo.args(["--bins", "-p", "enforcer", "-p", "vm-guest", "-p", VM_TESTS]);
-    artifacts(cargo, "bin").context("building the programs for the VMs")
+    let mut ours = guest_cargo("build", profile);
+    ours.args(["--bins", "-p", "vm-guest", "-p", VM_TESTS]);
+    if linkage()? == Linkage::Static {
+        ours.args(["-p", "enforcer"]);
+        return artifacts(ours, "bin").context("building the programs for the VMs");
+    }
+    let mut programs = artifacts(ours, "bin").context("building the programs for the VMs")?;
+    let mut enforcer = cargo("build", profile);
+    enforcer.args(["--bins", "-p", "enforcer"]);
+    programs.extend(artifacts(enforcer, "bin").context("building enforcer")?);
+    Ok(programs)
+}
+
+/// How `enforcer` is linked for a guest. Everything else there is always static: tests copy their programs into
+/// roots that have no libraries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Linkage {
+    Static,
+    /// The host's own build, which takes its libraries along.
+    Dynamic,
+}
+
+/// The TPM software stack exists as shared libraries only.
+fn linkage() -> Result<Linkage> {
+    let lock = paths::workspace().join("Cargo.lock");
+    let lock = std::fs::read_to_string(&lock).with_context(|| format!("reading {}", lock.display()))?;
+    let dynamic = lock.lines().any(|line| line == "name = \"tss-esapi-sys\"");
+    Ok(if dynamic { Linkage::Dynamic } else { Linkage::Static })
 }
 
 /// The VM test package's integration tests, one program per suite.
 pub(super) fn suites(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
     provision::for_build(cache)?;
-    let mut cargo = cargo("test", profile);
+    let mut cargo = guest_cargo("test", profile);
     cargo.args(["--no-run", "-p", VM_TESTS, "--test", "*"]);
     artifacts(cargo, "test").context("building the VM test suites")
 }
 
 fn cargo(verb: &str, profile: Profile) -> Command {
     let mut cargo = process::cargo(paths::workspace());
-    cargo.args([verb, "--target", TARGET, "--message-format=json-render-diagnostics"]);
+    cargo.args([verb, "--message-format=json-render-diagnostics"]);
     if profile == Profile::Release {
         cargo.arg("--release");
     }
+    cargo
+}
+
+/// Cargo for static programs.
+fn guest_cargo(verb: &str, profile: Profile) -> Command {
+    let mut cargo = cargo(verb, profile);
+    cargo.args(["--target", TARGET]);
     cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
     cargo
 }

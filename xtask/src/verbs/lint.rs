@@ -49,7 +49,10 @@ pub(super) fn check() -> Result<bool> {
 }
 
 fn format() -> Result<()> {
-    succeed(process::cargo(paths::workspace()).args(["fmt", "--all", "--check"]))
+    succeed(process::cargo(paths::workspace()).args(["fmt", "--all", "--check"]))?;
+    // A workspace of its own.
+    let fuzz = paths::workspace().join("tests/fuzz");
+    if fuzz.exists() { succeed(process::cargo(&fuzz).args(["fmt", "--check"])) } else { Ok(()) }
 }
 
 fn clippy() -> Result<()> {

@@ -11,8 +11,10 @@ use super::{setup, vm};
 use crate::libtest::Summary;
 use crate::matrix::{self, Job, Row, Settings};
 use crate::paths::{self, Cache};
+use crate::provision::lock::Lock;
+use crate::provision::{self, apt};
 use crate::vm::{Host, Tier};
-use crate::{process, provision, ui};
+use crate::{process, ui};
 
 /// Run every test: unit and host tests, then the VM suites on every kernel of the matrix.
 ///
@@ -59,6 +61,8 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    // A mistyped kernel should not cost the time of all host tests.
+    Lock::read()?.select(&args.kernel)?;
     let cache = Cache::open()?;
     let rows = std::thread::scope(|scope| -> Result<Vec<Row>> {
         provision::for_build(&cache)?;
@@ -115,13 +119,16 @@ fn in_guests(cache: &Cache, args: &Args) -> Result<Vec<Row>> {
     if suites.is_empty() {
         bail!("there is no VM suite to run");
     }
+    if suites.iter().any(|suite| needs_tpm(suite)) {
+        apt::ensure(&[apt::Purpose::Tpm])?;
+    }
     let programs = vm::everything_built(cache, Profile::Dev)?;
     let host = Host::prepare(cache, vm::agent(&programs)?)?;
     let kernels = host.kernels(&args.kernel)?;
     let mut jobs = Vec::new();
     for suite in &suites {
         for kernel in &kernels {
-            jobs.push(Job { kernel, suite: suite.clone(), tier: tier(suite) });
+            jobs.push(Job { kernel, suite: suite.clone(), tier: tier(suite), tpm: needs_tpm(suite) });
         }
     }
     // More guests than processors only make each other slow; two is also what memory of small machines allows.
@@ -138,6 +145,11 @@ fn in_guests(cache: &Cache, args: &Args) -> Result<Vec<Row>> {
 /// The user space a suite needs, by its name.
 fn tier(suite: &str) -> Tier {
     if suite.starts_with("systemd") { Tier::Systemd } else { Tier::Initramfs }
+}
+
+/// Whether a suite gets a TPM, by its name. The others do without: its self-test slows down every boot.
+fn needs_tpm(suite: &str) -> bool {
+    suite.split('_').any(|word| word == "tpm")
 }
 
 /// Prints the table and the final line, which must be the last.

@@ -62,6 +62,7 @@ pub(crate) struct Args {
     command: Vec<String>,
 }
 
+<<<<<<< HEAD
 impl Args {
     /// Debian with systemd, running one command.
     pub(super) fn systemd(kernel: &str, command: &str, timeout_s: u64) -> Self {
@@ -80,6 +81,10 @@ impl Args {
         }
     }
 }
+=======
+/// In a session of its own with the console as terminal, for job control.
+const INTERACTIVE: [&str; 4] = ["setsid", "-c", "sh", "-l"];
+>>>>>>> main
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     let interactive = args.command.is_empty();
@@ -97,7 +102,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     let guest = Guest {
         kernel: &kernel,
         tier: if args.systemd { Tier::Systemd } else { Tier::Initramfs },
-        argv: if interactive { vec!["sh".into(), "-l".into()] } else { args.command },
+        argv: if interactive { INTERACTIVE.map(str::to_owned).to_vec() } else { args.command },
         env: environment(&args.env)?,
         programs: &programs,
         timeout: Duration::from_secs(args.timeout),
@@ -111,7 +116,12 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     if std::io::stderr().is_terminal() {
         ui::note(&format!("booting {}", kernel.release));
     }
-    let report = vm::run(&host, &guest, &mut Unchanged)?;
+    let report = vm::run(&host, &guest, &mut Unchanged);
+    if interactive {
+        // QEMU was killed and could not take its raw mode off the terminal.
+        let _ = std::process::Command::new("stty").arg("sane").status();
+    }
+    let report = report?;
     Ok(ExitCode::from(explain(&report)))
 }
 

@@ -1,5 +1,6 @@
 //! The initramfs of a boot: a base that depends on kernel and busybox only, and a payload of programs and job.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -73,8 +74,16 @@ pub(crate) fn write(
     let out = fs::OpenOptions::new().append(true).open(file);
     let mut archive =
         Archive::new(BufWriter::new(out.with_context(|| format!("opening {}", file.display()))?));
+    let mut libraries = BTreeSet::new();
     for program in programs {
-        archive.file(&format!("{}/{}", layout::BIN_DIR, program.name), 0o755, &program.stripped()?)?;
+        let packed = program.pack()?;
+        archive.file(&format!("{}/{}", layout::BIN_DIR, program.name), 0o755, &packed.bytes)?;
+        libraries.extend(packed.libraries);
+    }
+    for library in libraries {
+        let name = library.file_name().context("a library has a name")?.to_string_lossy().into_owned();
+        let data = fs::read(&library).with_context(|| format!("reading {}", library.display()))?;
+        archive.file(&format!("{}/{name}", layout::LIB_DIR), 0o755, &data)?;
     }
     let job = serde_json::to_vec_pretty(job).context("formatting the job")?;
     archive.file(layout::JOB, 0o644, &job)?;

@@ -9,6 +9,7 @@ mod cpio;
 mod host;
 mod initramfs;
 mod interrupt;
+mod libraries;
 mod programs;
 mod qemu;
 mod session;

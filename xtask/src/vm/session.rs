@@ -20,7 +20,7 @@ use super::tpm::Tpm;
 use super::{Ending, Guest, Host, Report, Sink, console, initramfs};
 use crate::{paths, ui};
 
-/// How long a boot may take. Measured: 5–10 s (initramfs) and 15–30 s (systemd) on an idle machine; shared ones
+/// How long a boot may take. Measured: 3–5 s (initramfs) and 13–19 s (systemd) on an idle machine; busy ones
 /// have been seen five times slower.
 fn boot_limit(host: &Host, guest: &Guest<'_>) -> Duration {
     host.boot_limit.unwrap_or(match guest.tier {
@@ -148,7 +148,7 @@ impl Conversation<'_> {
         let frames = receive(accept(listener, &mut qemu, &self.logs.join("qemu.log"))?);
         loop {
             match frames.recv_timeout(TICK) {
-                Ok(Ok(Frame::Exit(status))) => return Ok(self.exited(status)),
+                Ok(Ok(Frame::Exit(status))) => return Ok(Ending::Exited(status)),
                 Ok(Ok(frame)) => self.handle(frame)?,
                 Ok(Err(error)) => return Ok(self.died(&format!("broken message from the guest: {error}"))),
                 Err(RecvTimeoutError::Disconnected) => return Ok(self.died("the guest went away")),
@@ -181,11 +181,6 @@ impl Conversation<'_> {
             Frame::Artifact { name, data } => self.store(&name, &data),
             Frame::Exit(_) => Ok(()),
         }
-    }
-
-    /// The guest's own `timeout` speaks with `timeout(1)`'s status; a command may do so as well, and means the same.
-    fn exited(&self, status: i32) -> Ending {
-        Ending::Exited(status)
     }
 
     fn died(&self, how: &str) -> Ending {
