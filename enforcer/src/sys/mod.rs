@@ -6,9 +6,11 @@ pub mod bpf;
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     time::Duration,
 };
+
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// Waits until every program that was running when this was called has returned (`membarrier`,
 /// `MEMBARRIER_CMD_GLOBAL`, which is one RCU grace period; non-sleepable BPF programs run inside one).
@@ -55,6 +57,17 @@ pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let got = check_len(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) })?;
     // At most 256 bytes are delivered whole or not at all (getrandom(2)).
     if got == N { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Lets a task wait until a descriptor is readable. Works on a duplicate, so the original stays its owner's.
+///
+/// # Errors
+/// When the descriptor cannot be duplicated or waited for.
+pub fn readiness(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<OwnedFd>> {
+    let duplicate = fd.try_clone_to_owned()?;
+    // SAFETY: an `OwnedFd` gives the same descriptor each time, and closes it only when it is dropped.
+    let registered = unsafe { AsyncFd::register_with_interest(duplicate, Interest::READABLE) };
+    registered.map_err(|error| error.into_parts().1)
 }
 
 /// Whether the effective user is root.

@@ -1,0 +1,87 @@
+//! `enforcer run`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{InstallArgs, Outcome};
+use crate::{
+    bundle::verify::InsecureUnsigned,
+    daemon::{self, Config},
+    kernel::{maps::Sizes, pin::Pins},
+    session::{RUNTIME_DIR, launchers},
+};
+
+/// Where policies lie unless it is said otherwise.
+pub(super) const POLICY_DIR: &str = "/etc/enforcer/policies.d";
+
+/// Turns enforcement on and stays in the foreground. SIGHUP reads the policies again; if they have mistakes, those in
+/// force stay. SIGTERM ends the daemon and leaves enforcement on.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Policy files. They and those in the policy directory together are what shall be in force
+    #[arg(value_name = "POLICY")]
+    policies: Vec<PathBuf>,
+    /// Directory of policies, *.toml [default: /etc/enforcer/policies.d, if it exists and no file is given]
+    #[arg(long, value_name = "DIR")]
+    policy_dir: Option<PathBuf>,
+    #[command(flatten)]
+    install: InstallArgs,
+    /// File that gets events as JSON lines
+    #[arg(long, value_name = "FILE", default_value = "/var/log/enforcer/events.jsonl")]
+    event_log: PathBuf,
+    /// Do not log events to a file
+    #[arg(long, conflicts_with = "event_log")]
+    no_event_log: bool,
+    /// Do not print events. They are printed as JSON lines, unless systemd runs the daemon
+    #[arg(long, short)]
+    quiet: bool,
+    /// Room for exact names
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().exact)]
+    max_exact: u32,
+    /// Room for automata, in chunks of 32 cells
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().arena)]
+    max_arena: u32,
+    /// Room for network prefixes
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().prefixes)]
+    max_prefixes: u32,
+    /// Room for port ranges
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().ports)]
+    max_ports: u32,
+    /// Room for bound cgroups
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().bindings)]
+    max_bindings: u32,
+    /// Size of the ring that events pass through, a power of two
+    #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().events_bytes)]
+    event_ring: u32,
+}
+
+pub(super) fn run(args: &Args) -> Result<Outcome> {
+    daemon::run(&Config {
+        policies: policies(args),
+        consent: InsecureUnsigned::from_flag(args.install.insecure_unsigned),
+        launchers: launchers(&args.install.launchers),
+        sizes: Sizes {
+            exact: args.max_exact,
+            arena: args.max_arena,
+            prefixes: args.max_prefixes,
+            ports: args.max_ports,
+            bindings: args.max_bindings,
+            events_bytes: args.event_ring,
+        },
+        event_log: (!args.no_event_log).then(|| args.event_log.clone()),
+        print_events: !args.quiet && std::env::var_os("NOTIFY_SOCKET").is_none(),
+        runtime: RUNTIME_DIR.into(),
+        pins: Pins::default(),
+    })?;
+    Ok(Outcome::Well)
+}
+
+fn policies(args: &Args) -> Vec<PathBuf> {
+    let usual = PathBuf::from(POLICY_DIR);
+    let directory = match &args.policy_dir {
+        Some(directory) => Some(directory.clone()),
+        None => (args.policies.is_empty() && usual.is_dir()).then_some(usual),
+    };
+    directory.into_iter().chain(args.policies.iter().cloned()).collect()
+}

@@ -1,0 +1,276 @@
+//! `enforcer run`: turns enforcement on, keeps policies current, reports events. Reads like a story.
+//!
+//! Enforcement does not depend on this process: programs and maps are pinned, and stay when it ends, however it ends.
+#![forbid(unsafe_code)]
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
+use enforcer_common::abi::Counter;
+use sd_notify::NotifyState;
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{SignalKind, signal},
+    time::MissedTickBehavior,
+};
+
+use crate::{
+    bundle::{
+        sources,
+        verify::{InsecureUnsigned, VerifiedBundle},
+    },
+    cgroups::Hierarchy,
+    events::{
+        enrich::Enricher,
+        pipeline::Pipeline,
+        sink::{JsonLines, LogFile, Sink},
+    },
+    kernel::{
+        attach::{self, Attached, Takeover},
+        btf::KernelTypes,
+        load::Object,
+        maps::{BpfMaps, Sizes, open_events},
+        pin::Pins,
+        state::StateFile,
+    },
+    session::{DaemonLock, Lock, Put, Session},
+    sys,
+};
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Policy files and directories.
+    pub policies: Vec<PathBuf>,
+    /// Consent to unsigned policies.
+    pub consent: Option<InsecureUnsigned>,
+    /// Launchers, resolved.
+    pub launchers: Vec<String>,
+    /// Sizes of the maps, when they are made.
+    pub sizes: Sizes,
+    /// Where events are logged.
+    pub event_log: Option<PathBuf>,
+    /// Whether events go to standard output.
+    pub print_events: bool,
+    /// Where locks and state live.
+    pub runtime: PathBuf,
+    /// Where BPF objects are pinned.
+    pub pins: Pins,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Before enforcement is on, when it cannot be turned on; afterwards only when the event loop itself fails.
+pub fn run(config: &Config) -> Result<()> {
+    let _only = DaemonLock::acquire(&config.runtime).context("another `enforcer run` is active")?;
+    // Policies first: mistakes in them must not leave a host with half a start.
+    let policies = verified(config)?;
+    let lock = Lock::acquire(&config.runtime)?;
+    let types = KernelTypes::of_running_kernel()?;
+    let attached = attach::start(&types, &config.sizes, &config.pins)
+        .context("enforcement cannot be turned on; `enforcer probe` tells what this machine lacks")?;
+    announce(&attached);
+    let mut session = Session::open(lock, &config.runtime, &config.pins)?;
+    log_put(&policies, &session.put(&policies, &config.launchers)?);
+    drop(session);
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(config, attached))
+}
+
+async fn serve(config: &Config, mut attached: Attached) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+    let maps = BpfMaps::open(&config.pins.maps())?;
+    let pipeline = pipeline(config)?;
+    let mut ring = open_events(&config.pins.maps())?;
+    let filled = sys::readiness(ring.as_fd())?;
+    let mut messages = messages(&mut attached.object)?;
+    let mut losses = Losses { seen: maps.counter(Counter::EventsLost)? };
+
+    notify(&[NotifyState::Ready, NotifyState::Status(&format!("enforcing with {} programs", attached.hooks.len()))]);
+    tracing::info!(programs = attached.hooks.len(), "enforcement is on");
+    loop {
+        tokio::select! {
+            ready = filled.readable() => {
+                // Cleared first: what arrives while draining wakes this up again.
+                ready?.clear_ready();
+                drain(&mut ring, &pipeline);
+            }
+            () = print_messages(&mut messages) => {}
+            _ = tick.tick() => {
+                losses.report(&maps, &pipeline);
+                notify(&[NotifyState::Watchdog]);
+            }
+            _ = hangup.recv() => reload(config),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    notify(&[NotifyState::Stopping]);
+    drain(&mut ring, &pipeline);
+    losses.report(&maps, &pipeline);
+    pipeline.finish();
+    tracing::info!("the daemon ends; enforcement stays on (`enforcer unload --yes` turns it off)");
+    Ok(())
+}
+
+fn verified(config: &Config) -> Result<Vec<VerifiedBundle>> {
+    let bundles = sources::verify(sources::read(&config.policies)?, config.consent)?;
+    for bundle in &bundles {
+        if let Some(warnings) = &bundle.compiled().warnings {
+            tracing::warn!("{}", warnings.trim_end());
+        }
+    }
+    Ok(bundles)
+}
+
+/// Takes the policies as they are on disk now. If they are refused nothing changes.
+fn reload(config: &Config) {
+    let mut states = vec![NotifyState::Reloading];
+    states.extend(NotifyState::monotonic_usec_now());
+    notify(&states);
+    let status = match try_reload(config) {
+        Ok(generation) => format!("generation {generation} in force"),
+        Err(error) => {
+            tracing::error!("the policies are refused, and those in force stay in force: {error:#}");
+            "the last reload was refused; see the log".to_owned()
+        }
+    };
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+}
+
+fn try_reload(config: &Config) -> Result<u64> {
+    let policies = verified(config)?;
+    let lock = Lock::acquire(&config.runtime)?;
+    let put = Session::open(lock, &config.runtime, &config.pins)?.put(&policies, &config.launchers)?;
+    log_put(&policies, &put);
+    Ok(put.installed.generation)
+}
+
+fn announce(attached: &Attached) {
+    match &attached.takeover {
+        Takeover::Started => tracing::info!("programs loaded and attached"),
+        Takeover::Adopted => tracing::info!("the same programs were running already and were left alone"),
+        Takeover::Replaced { retired } => {
+            tracing::info!(?retired, "programs attached beside those that were running, which are retired now");
+        }
+    }
+}
+
+/// Says what an installation changed. Loudly, where somebody is less protected now.
+fn log_put(policies: &[VerifiedBundle], put: &Put) {
+    let installed = &put.installed;
+    tracing::info!(
+        generation = installed.generation,
+        policies = policies.len(),
+        added = ?installed.added,
+        changed = ?installed.changed,
+        cgroups_bound = put.rebound.bound,
+        cgroups_unbound = put.rebound.unbound,
+        "policies are in force"
+    );
+    for name in &installed.removed {
+        tracing::warn!(policy = name, "REMOVED: tasks that were under this policy are the host's now, and unrestricted");
+    }
+    for bundle in policies {
+        tracing::warn!(policy = bundle.name(), trust = %bundle.trust(), "the policy is not signed");
+    }
+    if let Some(reason) = &installed.untidy {
+        tracing::warn!(reason, "left-overs of the old generation remain; the next installation removes them");
+    }
+}
+
+fn pipeline(config: &Config) -> Result<Pipeline> {
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    if config.print_events {
+        sinks.push(Box::new(JsonLines::new(io::stdout())));
+    }
+    if let Some(path) = &config.event_log {
+        let log = LogFile::open(path).with_context(|| format!("cannot open the event log {}", path.display()))?;
+        sinks.push(Box::new(log));
+    }
+    let enricher = Enricher::new(StateFile::in_directory(&config.runtime), Hierarchy::find().ok());
+    Ok(Pipeline::start(enricher, sinks)?)
+}
+
+fn drain(ring: &mut RingBuf<MapData>, pipeline: &Pipeline) {
+    while let Some(record) = ring.next() {
+        pipeline.push(&record);
+    }
+}
+
+/// What the programs say for people, through `aya-log`.
+struct Messages {
+    logger: EbpfLogger<&'static dyn log::Log>,
+    arrived: AsyncFd<OwnedFd>,
+}
+
+/// `None` if this object says nothing.
+fn messages(object: &mut Object) -> Result<Option<Messages>> {
+    match EbpfLogger::init(object.ebpf()) {
+        Ok(logger) => Ok(Some(Messages { arrived: sys::readiness(logger.as_fd())?, logger })),
+        Err(error) => {
+            tracing::debug!(%error, "the programs have no log");
+            Ok(None)
+        }
+    }
+}
+
+async fn print_messages(messages: &mut Option<Messages>) {
+    let Some(messages) = messages else { return std::future::pending().await };
+    match messages.arrived.readable().await {
+        Ok(mut ready) => {
+            ready.clear_ready();
+            messages.logger.flush();
+        }
+        Err(error) => {
+            tracing::error!(%error, "the programs' log cannot be read");
+            std::future::pending().await
+        }
+    }
+}
+
+/// Events that found the ring full.
+struct Losses {
+    seen: u64,
+}
+
+impl Losses {
+    fn report(&mut self, maps: &BpfMaps, pipeline: &Pipeline) {
+        match maps.counter(Counter::EventsLost) {
+            Ok(count) => {
+                let new = count.saturating_sub(self.seen);
+                if new != 0 {
+                    tracing::warn!(count = new, "events were lost: the ring was full");
+                    pipeline.lost_in_ring(new);
+                }
+                self.seen = count;
+            }
+            Err(error) => tracing::error!(%error, "the counters cannot be read"),
+        }
+    }
+}
+
+/// Tells systemd. Without systemd there is nobody to tell.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd cannot be told");
+    }
+}
+
+/// The usual place of the event log.
+#[must_use]
+pub fn default_event_log() -> &'static Path {
+    Path::new("/var/log/enforcer/events.jsonl")
+}
