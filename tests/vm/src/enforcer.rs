@@ -29,13 +29,19 @@ const LOAD_LIMIT: Duration = Duration::from_secs(180);
 /// How soon after a denial its event must be in the log.
 pub const EVENT_LIMIT: Duration = Duration::from_secs(1);
 
+/// Room enough for the tests, and little enough to fill up and to dump quickly.
+const SIZES: &[&str] =
+    &["--max-exact=65536", "--max-prefixes=2048", "--max-ports=4096", "--event-ring=1048576"];
+
 static SHARED: Mutex<Shared> =
-    Mutex::new(Shared { daemon: None, sentinel: None, sentinels: 0, current: Vec::new() });
+    Mutex::new(Shared { daemon: None, sentinel: None, sentinels: 0, broken: None, current: Vec::new() });
 
 struct Shared {
     daemon: Option<Daemon>,
     sentinel: Option<Cgroup>,
     sentinels: u64,
+    /// Why the daemon did not start. Trying again for every test would only cost time.
+    broken: Option<String>,
     /// The files last applied: what a daemon that is started anew shall find in force.
     current: Vec<PathBuf>,
 }
@@ -96,7 +102,16 @@ impl Enforcer {
         }
         let policies: Vec<_> =
             std::iter::once(self.sentinel_policy()).chain(self.shared.current.clone()).collect();
-        self.shared.daemon = Some(Daemon::start(&policies));
+        if let Some(reason) = &self.shared.broken {
+            panic!("not tried again: {}", reason.lines().next().unwrap_or_default());
+        }
+        match Daemon::start(&policies) {
+            Ok(daemon) => self.shared.daemon = Some(daemon),
+            Err(reason) => {
+                self.shared.broken = Some(reason.clone());
+                panic!("{reason}");
+            }
+        }
     }
 
     /// Kills the daemon the hard way.
@@ -225,7 +240,7 @@ impl Enforcer {
 }
 
 impl Daemon {
-    fn start(policies: &[PathBuf]) -> Self {
+    fn start(policies: &[PathBuf]) -> Result<Self, String> {
         if under_systemd() { Self::start_unit(policies) } else { Self::start_child(policies) }
     }
 
@@ -257,14 +272,15 @@ impl Daemon {
         }
     }
 
-    fn start_unit(policies: &[PathBuf]) -> Self {
+    fn start_unit(policies: &[PathBuf]) -> Result<Self, String> {
         let policies: Vec<_> = policies.iter().map(|file| file.to_string_lossy()).collect();
         let text = format!(
             "[Unit]\nDescription=Enforcer under test\nDefaultDependencies=no\n[Service]\nType=notify\n\
              TimeoutStartSec={}\nStandardOutput=append:{output}\nStandardError=append:{output}\n\
-             ExecStart={} run --insecure-unsigned --event-log {} {}\n",
+             ExecStart={} run --insecure-unsigned {} --event-log {} {}\n",
             LOAD_LIMIT.as_secs(),
             installed("enforcer").display(),
+            SIZES.join(" "),
             log_file().display(),
             policies.join(" "),
             output = daemon_output().display(),
@@ -272,11 +288,14 @@ impl Daemon {
         let unit = UnitFile::unit(UNIT, &text);
         let output = units::systemctl(&["start", UNIT]);
         let said = || fs::read_to_string(daemon_output()).unwrap_or_default();
-        assert!(output.status.success(), "the daemon did not start:\n{}\n{}", units::state(UNIT), said());
-        Self::Unit { _file: unit }
+        if output.status.success() {
+            Ok(Self::Unit { _file: unit })
+        } else {
+            Err(format!("the daemon did not start:\n{}\n{}", units::state(UNIT), said()))
+        }
     }
 
-    fn start_child(policies: &[PathBuf]) -> Self {
+    fn start_child(policies: &[PathBuf]) -> Result<Self, String> {
         let socket = Path::new(SCRATCH).join("notify");
         let _ = fs::remove_file(&socket);
         let notify = UnixDatagram::bind(&socket).expect("binding the notification socket");
@@ -287,7 +306,9 @@ impl Daemon {
             .open(daemon_output())
             .expect("opening the daemon's log");
         let mut child = Command::new(installed("enforcer"))
-            .args(["run", "--insecure-unsigned", "--event-log"])
+            .args(["run", "--insecure-unsigned"])
+            .args(SIZES)
+            .arg("--event-log")
             .arg(log_file())
             .arg("--launcher")
             .arg(installed("launcher"))
@@ -305,14 +326,14 @@ impl Daemon {
             if let Ok(length) = notify.recv(&mut message)
                 && String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1")
             {
-                return Self::Child(child);
+                return Ok(Self::Child(child));
             }
             if let Some(status) = child.try_wait().expect("looking at the daemon") {
-                panic!("the daemon ended with {status}:\n{}", said());
+                return Err(format!("the daemon ended with {status}:\n{}", said()));
             }
             if started.elapsed() > LOAD_LIMIT {
                 let _ = child.kill();
-                panic!("the daemon was not ready within {LOAD_LIMIT:?}:\n{}", said());
+                return Err(format!("the daemon was not ready within {LOAD_LIMIT:?}:\n{}", said()));
             }
         }
     }

@@ -62,7 +62,6 @@ pub(crate) struct Args {
     command: Vec<String>,
 }
 
-<<<<<<< HEAD
 impl Args {
     /// Debian with systemd, running one command.
     pub(super) fn systemd(kernel: &str, command: &str, timeout_s: u64) -> Self {
@@ -81,10 +80,9 @@ impl Args {
         }
     }
 }
-=======
+
 /// In a session of its own with the console as terminal, for job control.
 const INTERACTIVE: [&str; 4] = ["setsid", "-c", "sh", "-l"];
->>>>>>> main
 
 pub(super) fn run(args: Args) -> Result<ExitCode> {
     let interactive = args.command.is_empty();
