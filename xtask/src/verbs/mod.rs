@@ -2,6 +2,7 @@
 
 mod build;
 mod ci;
+mod demo;
 mod fuzz;
 mod lint;
 mod setup;
@@ -18,6 +19,7 @@ use clap::Subcommand;
 pub(crate) enum Verb {
     Setup(setup::Args),
     Build(build::Args),
+    Demo(demo::Args),
     Vm(vm::Args),
     Test(test::Args),
     Lint(lint::Args),
@@ -31,6 +33,7 @@ impl Verb {
         match self {
             Self::Setup(args) => setup::run(&args),
             Self::Build(args) => build::run(&args),
+            Self::Demo(args) => demo::run(&args),
             Self::Vm(args) => vm::run(args),
             Self::Test(args) => test::run(&args),
             Self::Lint(args) => lint::run(&args),

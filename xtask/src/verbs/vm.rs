@@ -62,6 +62,25 @@ pub(crate) struct Args {
     command: Vec<String>,
 }
 
+impl Args {
+    /// Debian with systemd, running one command.
+    pub(super) fn systemd(kernel: &str, command: &str, timeout_s: u64) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            tpm: false,
+            systemd: true,
+            share: None,
+            net: false,
+            mem: None,
+            timeout: timeout_s,
+            release: false,
+            env: Vec::new(),
+            append: String::new(),
+            command: vec![command.to_owned()],
+        }
+    }
+}
+
 /// In a session of its own with the console as terminal, for job control.
 const INTERACTIVE: [&str; 4] = ["setsid", "-c", "sh", "-l"];
 

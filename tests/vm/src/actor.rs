@@ -1,0 +1,234 @@
+//! Running the actor, and other programs, in a cgroup.
+
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use crate::cgroup::Cgroup;
+use crate::report::Report;
+
+/// Longest that a list of operations may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// An operation with its arguments.
+pub type Op = Vec<String>;
+
+/// Shorthand for an [`Op`].
+#[must_use]
+pub fn op<S: AsRef<str>>(words: &[S]) -> Op {
+    words.iter().map(|word| word.as_ref().to_owned()).collect()
+}
+
+/// Where a program of this package is installed: the first one on `PATH`.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn installed(name: &str) -> PathBuf {
+    find(name).unwrap_or_else(|| panic!("{name} is not on PATH"))
+}
+
+/// The first program of this name on `PATH`.
+#[must_use]
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
+}
+
+/// The actor's path, as policies name it.
+///
+/// Without an installed actor (on the build machine, where only text is tested) this is where it would be.
+#[must_use]
+pub fn program() -> String {
+    find("actor").map_or_else(|| "/usr/local/bin/actor".into(), |path| path.to_string_lossy().into_owned())
+}
+
+/// Where a program is started.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// In our own cgroup.
+    Host,
+    /// A child of ours moves itself there before it starts the program: a task from the host that joins.
+    Joining(&'a Cgroup),
+    /// The `launcher` program does it, as a service manager would.
+    Launched(&'a Cgroup),
+}
+
+/// A command that starts `program` there.
+///
+/// # Panics
+/// When the cgroup is gone.
+#[must_use]
+pub fn command(place: Place<'_>, program: impl AsRef<OsStr>) -> Command {
+    match place {
+        Place::Host => Command::new(program),
+        Place::Joining(cgroup) => {
+            let procs = cgroup.procs().expect("opening cgroup.procs");
+            let mut command = Command::new(program);
+            let join = move || (&procs).write_all(b"0");
+            // SAFETY: the closure only calls write(2), which is async-signal-safe.
+            unsafe { command.pre_exec(join) };
+            command
+        }
+        Place::Launched(cgroup) => {
+            let mut command = Command::new(installed("launcher"));
+            command.arg(cgroup.directory()).arg("--").arg(program);
+            command
+        }
+    }
+}
+
+/// A running actor that was given a list of operations.
+#[derive(Debug)]
+pub struct Actor {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    reports: Receiver<Report>,
+    stderr: std::process::ChildStderr,
+}
+
+impl Actor {
+    /// Starts the actor.
+    ///
+    /// # Errors
+    /// When it could not be started: `EPERM` if the policy refused it.
+    pub fn start(place: Place<'_>) -> io::Result<Self> {
+        Self::start_as(place, &program())
+    }
+
+    /// Starts a copy of the actor that has another path.
+    ///
+    /// # Errors
+    /// As [`Actor::start`].
+    pub fn start_as(place: Place<'_>, program: &str) -> io::Result<Self> {
+        let mut child = command(place, program)
+            .arg("script")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(io::Error::other("the pipes that were asked for are missing"));
+        };
+        let (sender, reports) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines() {
+                let Ok(line) = line else { break };
+                let Ok(report) = serde_json::from_str(&line) else { break };
+                if sender.send(report).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { child, stdin: Some(stdin), reports, stderr })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Hands it one operation, without waiting for the result.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn ask(&mut self, op: &[String]) {
+        let mut line = serde_json::to_vec(op).expect("strings are JSON");
+        line.push(b'\n');
+        let stdin = self.stdin.as_mut().expect("the actor still takes orders");
+        stdin.write_all(&line).and_then(|()| stdin.flush()).expect("writing to the actor");
+    }
+
+    /// The next report.
+    ///
+    /// # Panics
+    /// When none comes in time, or the actor ended.
+    #[must_use]
+    pub fn report(&mut self) -> Report {
+        match self.reports.recv_timeout(LIMIT) {
+            Ok(report) => report,
+            Err(RecvTimeoutError::Timeout) => panic!("the actor did not answer within {LIMIT:?}"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the actor ended: {}", self.obituary()),
+        }
+    }
+
+    /// Does one operation and returns its report.
+    #[must_use]
+    pub fn perform<S: AsRef<str>>(&mut self, words: &[S]) -> Report {
+        self.ask(&op(words));
+        self.report()
+    }
+
+    /// Reports that have already come.
+    pub fn pending(&mut self) -> impl Iterator<Item = Report> + '_ {
+        self.reports.try_iter()
+    }
+
+    /// Tells it that no more orders follow, and returns what it still has to say.
+    ///
+    /// # Panics
+    /// When it does not end in time or fails.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Report> {
+        self.stdin = None;
+        let deadline = Instant::now() + LIMIT;
+        let mut rest = Vec::new();
+        loop {
+            match self.reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(report) => rest.push(report),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the actor did not end within {LIMIT:?}"),
+            }
+        }
+        let status = self.child.wait().expect("waiting for the actor");
+        assert!(status.success(), "the actor ended with {status}: {}", self.obituary());
+        rest
+    }
+
+    fn obituary(&mut self) -> String {
+        let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let mut text = String::new();
+        let _ = self.stderr.read_to_string(&mut text);
+        format!("{status} {text}")
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a list of operations in one actor process.
+///
+/// # Errors
+/// When the actor could not be started.
+pub fn run(place: Place<'_>, ops: &[Op]) -> io::Result<Vec<Report>> {
+    let mut actor = Actor::start(place)?;
+    let reports = ops
+        .iter()
+        .map(|op| {
+            actor.ask(op);
+            actor.report()
+        })
+        .collect();
+    let rest = actor.finish();
+    assert!(rest.is_empty(), "reports nobody asked for: {rest:?}");
+    Ok(reports)
+}
+
+/// Runs a program there to its end.
+///
+/// # Errors
+/// When it could not be started.
+pub fn status(place: Place<'_>, program: &Path, arguments: &[&str]) -> io::Result<ExitStatus> {
+    command(place, program).args(arguments).stdin(Stdio::null()).status()
+}

@@ -1,0 +1,247 @@
+//! What the enforcer has pinned, read through `bpf(2)`: evidence that does not go through the code under test.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use enforcer_common::{
+    abi::{ABI_VERSION, Counter},
+    maps,
+};
+
+const BPF_MAP_LOOKUP_ELEM: i64 = 1;
+const BPF_MAP_GET_NEXT_KEY: i64 = 4;
+const BPF_OBJ_GET: i64 = 7;
+const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
+const BPF_MAP_LOOKUP_BATCH: i64 = 24;
+
+/// Elements per batch.
+const BATCH: u32 = 4096;
+
+/// Where the pins are.
+#[must_use]
+pub fn directory() -> PathBuf {
+    PathBuf::from(format!("/sys/fs/bpf/enforcer/v{ABI_VERSION}"))
+}
+
+/// Maps that user space alone writes, and only when a policy is installed.
+pub const POLICY_MAPS: &[&str] =
+    &[maps::CONTROL, maps::HEADS, maps::EXACT, maps::ARENA, maps::PREFIXES, maps::PORTS, maps::BINDINGS];
+
+/// The contents of one map: keys and values as bytes.
+pub type Dump = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Dumps the maps that hold policy.
+///
+/// # Panics
+/// When one cannot be read.
+#[must_use]
+pub fn policy_maps() -> BTreeMap<&'static str, Dump> {
+    let read = |name: &&'static str| {
+        (*name, map(name).unwrap_or_else(|error| panic!("reading map {name}: {error}")))
+    };
+    POLICY_MAPS.iter().map(read).collect()
+}
+
+/// Dumps one map.
+///
+/// # Errors
+/// Those of `bpf(2)`.
+pub fn map(name: &str) -> io::Result<Dump> {
+    let fd = open(&directory().join("maps").join(name))?;
+    let info = MapInfo::of(&fd)?;
+    match info.dump_in_batches(&fd) {
+        // Not every map type of every kernel has batches.
+        Err(error)
+            if error.raw_os_error() == Some(libc::ENOTSUP) || error.raw_os_error() == Some(libc::EINVAL) =>
+        {
+            info.dump_one_by_one(&fd)
+        }
+        other => other,
+    }
+}
+
+/// How many elements a map has room for; bytes, for the ring buffer.
+///
+/// # Panics
+/// When it cannot be opened.
+#[must_use]
+pub fn capacity(name: &str) -> u32 {
+    let fd = open(&directory().join("maps").join(name))
+        .unwrap_or_else(|error| panic!("opening map {name}: {error}"));
+    MapInfo::of(&fd).unwrap_or_else(|error| panic!("asking about map {name}: {error}")).max_entries
+}
+
+/// One of the programs' counters.
+///
+/// # Panics
+/// When the map cannot be read.
+#[must_use]
+pub fn counter(counter: Counter) -> u64 {
+    let dump = map(maps::COUNTERS).unwrap_or_else(|error| panic!("reading the counters: {error}"));
+    let value = dump.get(counter.code().to_ne_bytes().as_slice()).expect("every counter has an element");
+    // One word, or one per processor.
+    value.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).sum()
+}
+
+/// How many elements hash-like maps hold. Arrays always hold their maximum, so they are left out.
+///
+/// # Panics
+/// When one cannot be read.
+#[must_use]
+pub fn entries() -> BTreeMap<&'static str, usize> {
+    let count =
+        |name: &'static str| (name, map(name).unwrap_or_else(|error| panic!("{name}: {error}")).len());
+    [maps::EXACT, maps::PREFIXES, maps::BINDINGS].map(count).into_iter().collect()
+}
+
+/// Ids of the pinned links, by path below the links' directory.
+///
+/// # Panics
+/// When the directory or a link cannot be read.
+#[must_use]
+pub fn link_ids() -> BTreeMap<String, u32> {
+    let mut ids = BTreeMap::new();
+    collect_link_ids(&directory().join("links"), &mut ids);
+    ids
+}
+
+fn collect_link_ids(directory: &Path, ids: &mut BTreeMap<String, u32>) {
+    let entries =
+        std::fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    for entry in entries {
+        let path = entry.expect("reading the links' directory").path();
+        if path.is_dir() {
+            collect_link_ids(&path, ids);
+            continue;
+        }
+        let fd = open(&path).expect("opening a pinned link");
+        let mut info = [0_u32; 32];
+        object_info(&fd, &mut info).expect("asking for a link's id");
+        // struct bpf_link_info: type, id, prog_id, …
+        ids.insert(path.to_string_lossy().into_owned(), info[1]);
+    }
+}
+
+/// `bpf(2)`.
+fn bpf(command: i64, attributes: &mut [u64; 16]) -> io::Result<i64> {
+    // SAFETY: the callers fill `attributes` (128 bytes, zero padded) as the command wants it, with pointers to buffers
+    // that outlive the call and are as long as the map's key and value sizes say.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn address<T>(buffer: &mut [T]) -> u64 {
+    buffer.as_mut_ptr() as u64
+}
+
+fn fd_word(fd: &OwnedFd) -> u64 {
+    fd.as_raw_fd().unsigned_abs().into()
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = [0; 16];
+    attributes[0] = name.as_ptr() as u64;
+    let fd = bpf(BPF_OBJ_GET, &mut attributes)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn object_info(fd: &OwnedFd, info: &mut [u32; 32]) -> io::Result<()> {
+    let mut attributes = [0; 16];
+    let length = size_of_val(info) as u64;
+    // bpf_fd, info_len; info.
+    attributes[0] = fd_word(fd) | (length << 32);
+    attributes[1] = address(info);
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes).map(drop)
+}
+
+struct MapInfo {
+    key_size: usize,
+    value_size: usize,
+    max_entries: u32,
+}
+
+impl MapInfo {
+    fn of(fd: &OwnedFd) -> io::Result<Self> {
+        // struct bpf_map_info: type, id, key_size, value_size, max_entries, …
+        let mut info = [0; 32];
+        object_info(fd, &mut info)?;
+        let [kind, _, key_size, value_size, max_entries, ..] = info;
+        // Per-CPU arrays and hashes return one value, padded to eight bytes, per possible CPU.
+        let per_cpu = matches!(kind, 5 | 6 | 10);
+        let value_size = if per_cpu { value_size.next_multiple_of(8) * possible_cpus()? } else { value_size };
+        Ok(Self { key_size: key_size as usize, value_size: value_size as usize, max_entries })
+    }
+
+    fn dump_in_batches(&self, fd: &OwnedFd) -> io::Result<Dump> {
+        let batch = BATCH.min(self.max_entries.max(1));
+        let mut keys = vec![0_u8; self.key_size * batch as usize];
+        let mut values = vec![0_u8; self.value_size * batch as usize];
+        // A position is a key or an index, whichever is larger.
+        let (mut position, mut next) = (vec![0_u8; self.key_size.max(8)], vec![0_u8; self.key_size.max(8)]);
+        let mut first = true;
+        let mut dump = Dump::new();
+        loop {
+            // in_batch; out_batch; keys; values; count, map_fd; elem_flags; flags.
+            let mut attributes = [0; 16];
+            attributes[0] = if first { 0 } else { address(&mut position) };
+            attributes[1] = address(&mut next);
+            attributes[2] = address(&mut keys);
+            attributes[3] = address(&mut values);
+            attributes[4] = u64::from(batch) | (fd_word(fd) << 32);
+            let end = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+                Ok(_) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                Err(error) => return Err(error),
+            };
+            let count = usize::try_from(attributes[4] & u64::from(u32::MAX)).map_err(io::Error::other)?;
+            let pairs = keys.chunks_exact(self.key_size).zip(values.chunks_exact(self.value_size));
+            dump.extend(pairs.take(count).map(|(key, value)| (key.to_vec(), value.to_vec())));
+            if end {
+                return Ok(dump);
+            }
+            std::mem::swap(&mut position, &mut next);
+            first = false;
+        }
+    }
+
+    fn dump_one_by_one(&self, fd: &OwnedFd) -> io::Result<Dump> {
+        let mut dump = Dump::new();
+        let mut key: Option<Vec<u8>> = None;
+        loop {
+            let mut next = vec![0_u8; self.key_size];
+            // map_fd; key; next_key.
+            let mut attributes = [0; 16];
+            attributes[0] = fd_word(fd);
+            attributes[1] = key.as_mut().map_or(0, |key| address(key));
+            attributes[2] = address(&mut next);
+            match bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) {
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(dump),
+                Err(error) => return Err(error),
+            }
+            let mut value = vec![0_u8; self.value_size];
+            let mut attributes = [0; 16];
+            attributes[0] = fd_word(fd);
+            attributes[1] = address(&mut next);
+            attributes[2] = address(&mut value);
+            bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes)?;
+            dump.insert(next.clone(), value);
+            key = Some(next);
+        }
+    }
+}
+
+/// From `0-3` or `0`.
+fn possible_cpus() -> io::Result<u32> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = text.trim().rsplit(['-', ',']).next().unwrap_or("0");
+    last.parse::<u32>().map(|last| last + 1).map_err(io::Error::other)
+}

@@ -1,0 +1,139 @@
+//! Policies, as text.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::{actor, cgroup::Cgroup};
+
+/// One thing that a policy allows: a key of the language (`file.read`) and one of its values.
+pub type Allowance<'a> = (&'a str, &'a str);
+
+/// A policy under construction. It allows the actor to start, and nothing else.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    name: String,
+    selector: (&'static str, String),
+    mode: &'static str,
+    /// Values by section and key. The single value `true` stands for a switch.
+    lists: BTreeMap<(String, String), Vec<String>>,
+}
+
+impl Policy {
+    /// A policy for this cgroup and all below it.
+    #[must_use]
+    pub fn of(name: &str, cgroup: &Cgroup) -> Self {
+        Self::selecting(name, "cgroup", cgroup.path())
+    }
+
+    /// A policy with any selector.
+    #[must_use]
+    pub fn selecting(name: &str, key: &'static str, value: &str) -> Self {
+        let policy = Self {
+            name: name.into(),
+            selector: (key, value.into()),
+            mode: "enforce",
+            lists: BTreeMap::new(),
+        };
+        policy.allow("exec.allow", &actor::program())
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reports instead of refusing.
+    #[must_use]
+    pub fn audit(mut self) -> Self {
+        self.mode = "audit";
+        self
+    }
+
+    /// Adds one value to a list, or sets a switch to `true`.
+    ///
+    /// # Panics
+    /// When the key has no section.
+    #[must_use]
+    pub fn allow(mut self, key: &str, value: &str) -> Self {
+        let (section, key) = key.split_once('.').expect("a key is section.name");
+        let list = self.lists.entry((section.into(), key.into())).or_default();
+        if !list.iter().any(|known| known == value) {
+            list.push(value.into());
+        }
+        self
+    }
+
+    /// Adds many values, known to differ, to one list.
+    ///
+    /// # Panics
+    /// When the key has no section.
+    #[must_use]
+    pub fn allow_many(mut self, key: &str, values: impl IntoIterator<Item = String>) -> Self {
+        let (section, key) = key.split_once('.').expect("a key is section.name");
+        self.lists.entry((section.into(), key.into())).or_default().extend(values);
+        self
+    }
+
+    /// Adds several.
+    #[must_use]
+    pub fn allow_all<'a>(self, allowances: impl IntoIterator<Item = Allowance<'a>>) -> Self {
+        allowances.into_iter().fold(self, |policy, (key, value)| policy.allow(key, value))
+    }
+
+    /// The policy file.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut text = format!(
+            "policy = {}\n\n[workload]\n{} = {}\n\n[mode]\ndefault = \"{}\"\n",
+            quoted(&self.name),
+            self.selector.0,
+            quoted(&self.selector.1),
+            self.mode
+        );
+        let mut current = "";
+        for ((section, key), values) in &self.lists {
+            if current != section {
+                let _ = writeln!(text, "\n[{section}]");
+                current = section;
+            }
+            if values == &["true"] {
+                let _ = writeln!(text, "{key} = true");
+                continue;
+            }
+            let _ = writeln!(text, "{key} = [");
+            for value in values {
+                let _ = writeln!(text, "    {},", quoted(value));
+            }
+            text.push_str("]\n");
+        }
+        text
+    }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.into()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Policy;
+
+    #[test]
+    fn the_text_is_toml_with_every_value() {
+        let policy = Policy::selecting("p", "cgroup", "/a b")
+            .allow("file.read", "/x\"y")
+            .allow("file.read", "/é")
+            .allow("file.write", "/z")
+            .allow("memory.anonymous", "true")
+            .audit();
+        let parsed: toml::Table = policy.to_toml().parse().unwrap();
+        assert_eq!(parsed["policy"].as_str(), Some("p"));
+        assert_eq!(parsed["workload"]["cgroup"].as_str(), Some("/a b"));
+        assert_eq!(parsed["mode"]["default"].as_str(), Some("audit"));
+        assert_eq!(parsed["memory"]["anonymous"].as_bool(), Some(true));
+        let read: Vec<_> =
+            parsed["file"]["read"].as_array().unwrap().iter().filter_map(|v| v.as_str()).collect();
+        assert_eq!(read, ["/x\"y", "/é"]);
+    }
+}

@@ -1,0 +1,254 @@
+//! One object, many ways to it: the verdict is about the object's own path.
+
+use std::fs;
+
+use enforcer_common::hook::Hook::{self, FileOpen, PathLink};
+use enforcer_common::verdict::Family::File;
+use enforcer_common::verdict::Reason::{self, NoRule, PathTooLong, Unlinked};
+use enforcer_vm_tests::actor::{self, Actor, Place, op};
+use enforcer_vm_tests::cgroup::Cgroup;
+use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, baseline_only};
+use enforcer_vm_tests::policy::Policy;
+use enforcer_vm_tests::scenario::{Case, Table, case, evidence};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+fn by_another_way(attack: &'static str, op: &[&str]) -> Case {
+    case(attack, op)
+        .file("{dir}/secret")
+        .directory("{dir}/public")
+        .given("file.read", "{dir}/public/**")
+        .allowed_by("file.read", "{dir}/secret")
+        .refused(FileOpen, File, NoRule)
+        .needing("read")
+        .about("{dir}/secret")
+}
+
+#[test]
+fn roundabout_names() {
+    Table::new(
+        "roundabout",
+        vec![
+            by_another_way("a symbolic link in a public directory", &["open-read", "{dir}/public/link"])
+                .symlink("{dir}/public/link", "{dir}/secret"),
+            by_another_way("a symbolic link to a directory", &["open-read", "{dir}/public/up/secret"])
+                .symlink("{dir}/public/up", ".."),
+            by_another_way("dot dot components", &["open-read", "{dir}/public/../secret"]),
+            by_another_way("doubled slashes and dots", &["open-read", "{dir}//.//public/.././/secret"]),
+            by_another_way(
+                "openat from a directory descriptor",
+                &["open-relative", "{dir}/public", "../secret"],
+            ),
+            by_another_way("/proc/self/root", &["open-read", "/proc/self/root{dir}/secret"]),
+            by_another_way(
+                "re-opening an O_PATH descriptor",
+                &["sequence", r#"[["hold-path","{dir}/secret"],["reopen-held-read","last"]]"#],
+            ),
+            by_another_way(
+                "a relative name",
+                &["sequence", r#"[["chdir","{dir}/public"],["open-read","../secret"]]"#],
+            ),
+            by_another_way(
+                "opening for writing what was opened for reading",
+                &["sequence", r#"[["hold","{dir}/readable"],["reopen-held-write","last"]]"#],
+            )
+            .file("{dir}/readable")
+            .given("file.read", "{dir}/readable")
+            .allowed_by("file.write", "{dir}/readable")
+            .needing("write")
+            .about("{dir}/readable"),
+        ],
+    )
+    .check();
+}
+
+#[test]
+fn unusual_names() {
+    let name = |attack, path: &str, rule: &'static str| {
+        case(attack, &["open-read", path])
+            .file(path)
+            .given("file.read", rule)
+            .allowed_by("file.read", path)
+            .refused(FileOpen, File, NoRule)
+            .about(path)
+    };
+    let long = format!("{{dir}}/{}", "n".repeat(255));
+    Table::new(
+        "names",
+        vec![
+            name("a space at the end", "{dir}/file ", "{dir}/file"),
+            name("a tab", "{dir}/a\tb", "{dir}/a b").about(""),
+            name("the same letters, composed otherwise", "{dir}/e\u{301}tude", "{dir}/étude"),
+            name("letters that look alike", "{dir}/p\u{430}sswd", "{dir}/passwd"),
+            name("another case", "{dir}/Secret", "{dir}/secret"),
+            name("a name of 255 bytes", &long, "{dir}/n"),
+            name("a hidden file", "{dir}/.secret", "{dir}/secret"),
+            name("one letter more", "{dir}/secrets", "{dir}/secret"),
+            name("one letter less", "{dir}/secre", "{dir}/secret"),
+        ],
+    )
+    .check();
+}
+
+/// Objects that lost their name, or never had one.
+#[test]
+fn files_without_a_name() {
+    let nameless = |attack, steps: &str, hook: Hook, reason: Reason| {
+        case(attack, &["sequence", steps]).allowed_by("file.unlinked", "true").refused(hook, File, reason)
+    };
+    Table::new(
+        "nameless-files",
+        vec![
+            nameless(
+                "re-opening a deleted file for writing",
+                r#"[["hold","{dir}/gone"],["unlink","{dir}/gone"],["reopen-held-write","last"]]"#,
+                FileOpen,
+                Unlinked,
+            )
+            .file("{dir}/gone")
+            .given("file.read", "{dir}/gone")
+            .given("file.write", "{dir}/gone"),
+            nameless(
+                "re-opening a memfd",
+                r#"[["hold-memfd"],["reopen-held-write","last"]]"#,
+                FileOpen,
+                Unlinked,
+            ),
+            case(
+                "naming an O_TMPFILE file like a listed program",
+                &["sequence", r#"[["hold-tmpfile","{dir}/spool"],["link-held","last","{dir}/app"]]"#],
+            )
+            .directory("{dir}/spool")
+            .given("file.read", "{dir}/spool/*")
+            .given("file.create", "{dir}/spool/*")
+            .given("file.unlinked", "true")
+            .given("exec.allow", "{dir}/app")
+            .allowed_by("file.create", "{dir}/app")
+            .refused(PathLink, File, NoRule)
+            .needing("create")
+            .about("{dir}/app"),
+        ],
+    )
+    .check();
+}
+
+/// The path is that of the mount it was opened through.
+#[test]
+fn a_bind_mounted_view_has_a_path_of_its_own() {
+    let mut enforcer = Enforcer::ready();
+    let cgroup = Cgroup::create("bind-view");
+    let (real, view) = (format!("{SCRATCH}/bind-real"), format!("{SCRATCH}/bind-view"));
+    for directory in [&real, &view] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    fs::write(format!("{real}/file"), "").unwrap();
+    mount(Some(real.as_str()), view.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    let ops = [op(&["open-read", &format!("{real}/file")]), op(&["open-read", &format!("{view}/file")])];
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let bare = actor::run(Place::Joining(&cgroup), &ops).unwrap();
+        assert!(bare.iter().all(|report| report.ok), "without a policy: {bare:?}");
+        if baseline_only() {
+            return;
+        }
+        for (listed, expected) in [(&real, [true, false]), (&view, [false, true])] {
+            let mark = enforcer.mark();
+            enforcer.apply(&[&Policy::of("bind-view", &cgroup).allow("file.read", &format!("{listed}/**"))]);
+            let reports = actor::run(Place::Joining(&cgroup), &ops).unwrap();
+            let events = enforcer.events_since(mark);
+            let got: Vec<_> = reports.iter().map(|report| report.ok).collect();
+            assert_eq!(got, expected, "{listed} is listed\n{}", evidence(&reports, &events));
+        }
+    }));
+    umount2(view.as_str(), MntFlags::MNT_DETACH).unwrap();
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A root that was moved does not make other files look like listed ones.
+#[test]
+fn a_jail_that_imitates_listed_paths() {
+    let mut enforcer = Enforcer::ready();
+    let cgroup = Cgroup::create("jail");
+    let jail = format!("{SCRATCH}/jail");
+    let _ = fs::remove_dir_all(&jail);
+    fs::create_dir_all(format!("{jail}/etc")).unwrap();
+    fs::write(format!("{jail}/etc/listed"), "fake").unwrap();
+    let ops = [op(&["chroot", &jail]), op(&["open-read", "/etc/listed"])];
+    let bare = actor::run(Place::Joining(&cgroup), &ops).unwrap();
+    assert!(bare.iter().all(|report| report.ok), "without a policy: {bare:?}");
+    if baseline_only() {
+        return;
+    }
+    let policy =
+        Policy::of("jail", &cgroup).allow("privileges.allow", "chroot").allow("file.read", "/etc/listed");
+    enforcer.apply(&[&policy]);
+    let mark = enforcer.mark();
+    let reports = actor::run(Place::Joining(&cgroup), &ops).unwrap();
+    let events = enforcer.events_since(mark);
+    assert!(reports[0].ok && reports[1].refused(), "{}", evidence(&reports, &events));
+    assert_eq!(events[0].object("path"), format!("{jail}/etc/listed"), "the event tells the real path");
+}
+
+/// The rule is about the name; whoever may change what it leads to decides what that means.
+#[test]
+fn the_host_may_replace_a_listed_file() {
+    let mut enforcer = Enforcer::ready();
+    let cgroup = Cgroup::create("replaced");
+    let file = format!("{SCRATCH}/replaced");
+    fs::write(&file, "old").unwrap();
+    if baseline_only() {
+        return;
+    }
+    enforcer.apply(&[&Policy::of("replaced", &cgroup).allow("file.read", &file)]);
+    let mut actor = Actor::start(Place::Joining(&cgroup)).unwrap();
+    assert_eq!(actor.perform(&["read", &file]).detail, "old");
+    fs::write(format!("{file}.new"), "new").unwrap();
+    fs::rename(format!("{file}.new"), &file).unwrap();
+    assert_eq!(actor.perform(&["read", &file]).detail, "new");
+    // The other way round: an object that was read under a listed name is refused under another one.
+    fs::rename(&file, format!("{file}.moved")).unwrap();
+    let report = actor.perform(&["read", &format!("{file}.moved")]);
+    assert!(report.refused(), "{report:?}");
+}
+
+/// A tree deeper than a path can be long.
+#[test]
+fn a_name_longer_than_path_max() {
+    let mut enforcer = Enforcer::ready();
+    let cgroup = Cgroup::create("too-long");
+    let top = format!("{SCRATCH}/deep");
+    let _ = fs::remove_dir_all(&top);
+    fs::create_dir_all(&top).unwrap();
+    let component = "d".repeat(200);
+    // 15 × 201 bytes and the rest still fit into 4096 bytes, 30 × 201 do not.
+    let mut at = nix::fcntl::open(
+        top.as_str(),
+        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY,
+        nix::sys::stat::Mode::empty(),
+    )
+    .unwrap();
+    for depth in 1..=30 {
+        nix::sys::stat::mkdirat(&at, component.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY;
+        at = nix::fcntl::openat(&at, component.as_str(), flags, nix::sys::stat::Mode::empty()).unwrap();
+        if depth == 15 || depth == 30 {
+            let flags = nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_WRONLY;
+            drop(nix::fcntl::openat(&at, "file", flags, nix::sys::stat::Mode::S_IRUSR).unwrap());
+        }
+    }
+    let ops = [op(&["deep-open", &top, &component, "15"]), op(&["deep-open", &top, &component, "30"])];
+    let bare = actor::run(Place::Joining(&cgroup), &ops).unwrap();
+    assert!(bare.iter().all(|report| report.ok), "without a policy: {bare:?}");
+    if baseline_only() {
+        return;
+    }
+    enforcer.apply(&[&Policy::of("too-long", &cgroup).allow("file.read", &format!("{top}/**"))]);
+    let mark = enforcer.mark();
+    let reports = actor::run(Place::Joining(&cgroup), &ops).unwrap();
+    let events = enforcer.events_since(mark);
+    assert!(reports[0].ok, "a name that fits\n{}", evidence(&reports, &events));
+    assert!(reports[1].refused(), "no rule can name it\n{}", evidence(&reports, &events));
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0].text("reason"), PathTooLong.name());
+    let _ = fs::remove_dir_all(&top);
+}

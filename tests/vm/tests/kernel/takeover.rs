@@ -1,0 +1,70 @@
+//! The daemon comes and goes; what it installed stays.
+
+use std::fs;
+
+use enforcer_vm_tests::actor::{self, Actor, Place, op};
+use enforcer_vm_tests::cgroup::Cgroup;
+use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, baseline_only};
+use enforcer_vm_tests::pins;
+use enforcer_vm_tests::policy::Policy;
+use enforcer_vm_tests::wait;
+
+/// Waits until the looping actor has finished rounds that began after this call.
+fn more_rounds(actor: &mut Actor) {
+    for _ in 0..2 {
+        wait::until("another report of the loop", wait::SOON, || {
+            let mut progress = false;
+            for report in actor.pending() {
+                assert!(report.ok, "a wrong verdict: {report:?}");
+                progress = true;
+            }
+            progress.then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_killed_daemon_leaves_enforcement_on_and_a_new_one_takes_over() {
+    let mut enforcer = Enforcer::ready();
+    let cgroup = Cgroup::create("takeover");
+    let (listed, unlisted) = (format!("{SCRATCH}/takeover-listed"), format!("{SCRATCH}/takeover-unlisted"));
+    fs::create_dir_all(SCRATCH).unwrap();
+    for file in [&listed, &unlisted] {
+        fs::write(file, "").unwrap();
+    }
+    if baseline_only() {
+        return;
+    }
+    let policy = Policy::of("takeover", &cgroup).allow("file.read", &listed);
+    enforcer.apply(&[&policy]);
+    let table = serde_json::json!([
+        { "expect": "allow", "op": ["open-read", listed] },
+        { "expect": "deny", "op": ["open-read", unlisted] },
+        { "expect": "deny", "op": ["fork", "open-read", unlisted] },
+        { "expect": "deny", "op": ["mmap-rwx"] },
+    ]);
+    let mut looping = Actor::start(Place::Joining(&cgroup)).unwrap();
+    looping.ask(&op(&["loop", &table.to_string()]));
+    more_rounds(&mut looping);
+    let links = pins::link_ids();
+    assert!(!links.is_empty());
+
+    enforcer.kill_daemon();
+    more_rounds(&mut looping);
+    // Newcomers are bound and armed, too.
+    let child = cgroup.child("born-without-daemon");
+    let reports = actor::run(Place::Joining(&child), &[op(&["open-read", &unlisted])]).unwrap();
+    assert!(reports[0].refused(), "{reports:?}");
+    // Policies can be changed without a daemon.
+    enforcer.apply(&[&policy]);
+    more_rounds(&mut looping);
+
+    enforcer.start_daemon();
+    more_rounds(&mut looping);
+    assert_eq!(pins::link_ids(), links, "the links were attached anew");
+    let last = looping.finish();
+    assert!(last.iter().all(|report| report.ok), "{last:?}");
+    println!("{}", last.last().map_or("", |report| &report.detail));
+    // Events flow again.
+    enforcer.barrier();
+}

@@ -1,0 +1,1 @@
+//! A Python web application under `policy-examples/python-web.toml`.
