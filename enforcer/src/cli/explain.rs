@@ -295,9 +295,6 @@ const fn in_words(reason: Reason) -> &'static str {
         Reason::NoPolicy => "no policy is installed for the workload",
         Reason::Internal => "it could not be found out what was asked",
         Reason::Switch => "the policy opens this whole class",
-        // Reasons that decisions over an image do not have.
-        #[allow(unreachable_patterns, reason = "reasons may be added for hooks that never reach a policy")]
-        _ => "see the reference",
     }
 }
 
