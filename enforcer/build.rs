@@ -12,6 +12,8 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use sha2::{Digest as _, Sha256};
+
 const TARGET: &str = "bpfel-unknown-none";
 const PACKAGE: &str = "enforcer-ebpf";
 const BINARY: &str = "enforcer";
@@ -47,6 +49,10 @@ fn build() -> Result<(), String> {
     let object = out_dir.join("enforcer.bpf.o");
     fs::copy(&built, &object)
         .map_err(|error| format!("cannot copy {} to {}: {error}", built.display(), object.display()))?;
+    // Here rather than at run time: a debug build on a slow machine takes seconds for it.
+    let bytes = fs::read(&object).map_err(|error| format!("cannot read {}: {error}", object.display()))?;
+    let digest: String = Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    println!("cargo::rustc-env=ENFORCER_OBJECT_DIGEST={digest}");
     Ok(())
 }
 

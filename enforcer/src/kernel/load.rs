@@ -4,7 +4,6 @@ use std::{
     fmt, fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::LazyLock,
 };
 
 use aya::{
@@ -15,13 +14,10 @@ use enforcer_common::{
     hook::{Attach, Hook},
     maps,
 };
-use sha2::{Digest as _, Sha256};
-
 use super::{
     btf::{BtfError, FieldOffsets, KernelTypes},
     maps::Sizes,
     pin::Pins,
-    place::hex,
 };
 use crate::kernel::chain;
 
@@ -49,9 +45,8 @@ pub fn optional(hook: Hook) -> Option<&'static str> {
 
 /// First 16 digits of the object's SHA-256: tells whether running programs are this program's.
 #[must_use]
-pub fn object_digest() -> &'static str {
-    static DIGEST: LazyLock<String> = LazyLock::new(|| hex(&Sha256::digest(OBJECT))[..16].to_owned());
-    &DIGEST
+pub const fn object_digest() -> &'static str {
+    env!("ENFORCER_OBJECT_DIGEST")
 }
 
 /// An object that cannot be loaded.
