@@ -362,6 +362,8 @@ pub struct Subsets {
     edges: Vec<Edge>,
     /// For each state, the patterns it accepts.
     accepts: Vec<Box<[u32]>>,
+    /// See [`TooComplex::culprits`].
+    culprits: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -406,9 +408,16 @@ impl Subsets {
         }
         let nfa = Nfa::of(globs.iter().copied());
         let mut builder = Builder::new(&nfa, Classes::of(&nfa), grants, limits);
-        match builder.run() {
-            Ok(()) => Ok(Self { classes: builder.classes, edges: builder.edges, accepts: builder.accepts }),
-            Err((what, limit)) => Err(TooComplex { what, limit, culprits: builder.culprits(globs) }),
+        let outcome = builder.run();
+        let culprits = builder.culprits(globs);
+        match outcome {
+            Ok(()) => Ok(Self {
+                classes: builder.classes,
+                edges: builder.edges,
+                accepts: builder.accepts,
+                culprits,
+            }),
+            Err((what, limit)) => Err(TooComplex { what, limit, culprits }),
         }
     }
 
@@ -465,7 +474,8 @@ impl Subsets {
         let blocks = merge(&ranks(&labels), &edges);
         let dfa = number(&self.classes, &labels, &edges, &blocks);
         if dfa.accepts.len() > limits.states as usize {
-            return Err(TooComplex { what: "states", limit: u64::from(limits.states), culprits: Vec::new() });
+            let culprits = self.culprits.clone();
+            return Err(TooComplex { what: "states", limit: u64::from(limits.states), culprits });
         }
         Ok(dfa)
     }
@@ -675,7 +685,7 @@ impl<'a> Builder<'a> {
         }
         let state = index(self.subsets.len());
         if state >= self.limits.subsets {
-            return Err(("states", u64::from(self.limits.states)));
+            return Err(("states before it is minimised", u64::from(self.limits.subsets)));
         }
         let accepted = self.nfa.accepted(phase, &key.1, &mut self.closure);
         self.work += key.1.len() as u64;
