@@ -22,6 +22,13 @@ pub(crate) struct Args {
     target: Option<String>,
 }
 
+impl Args {
+    /// Every target, for as long.
+    pub(super) const fn for_seconds(time: u64) -> Self {
+        Self { time, target: None }
+    }
+}
+
 /// What cargo-fuzz passes on nightly: coverage counters and comparisons for libFuzzer, AddressSanitizer for
 /// everything that is not a panic.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
