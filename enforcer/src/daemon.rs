@@ -96,7 +96,8 @@ async fn serve(config: &Config, mut attached: Attached) -> Result<()> {
     let mut ring = open_events(&config.pins.maps())?;
     let filled = sys::readiness(ring.as_fd())?;
     let mut messages = messages(&mut attached.object)?;
-    let mut losses = Losses { seen: maps.counter(Counter::EventsLost)? };
+    let mut losses =
+        Losses { seen: maps.counter(Counter::EventsLost)?, unbound: maps.counter(Counter::BindFailed)? };
 
     notify(&[
         NotifyState::Ready,
@@ -113,6 +114,9 @@ async fn serve(config: &Config, mut attached: Attached) -> Result<()> {
             () = print_messages(&mut messages) => {}
             _ = tick.tick() => {
                 losses.report(&maps, &pipeline);
+                if losses.has_missed_bindings(&maps) {
+                    rebind(config);
+                }
                 notify(&[NotifyState::Watchdog]);
             }
             _ = hangup.recv() => reload(config),
@@ -254,9 +258,23 @@ async fn print_messages(messages: &mut Option<Messages>) {
     }
 }
 
-/// Events that found the ring full.
+/// Binds what the programs could not bind when it was made.
+fn rebind(config: &Config) {
+    let result = Lock::acquire(&config.runtime)
+        .and_then(|lock| Session::open(lock, &config.runtime, &config.pins))
+        .and_then(|mut session| session.rebind());
+    match result {
+        Ok(rebound) => tracing::warn!(bound = rebound.bound, "cgroups were bound late"),
+        Err(error) => tracing::error!(%error, "cgroups that the programs could not bind stay unbound"),
+    }
+}
+
+/// What the programs could not do, by their own count.
 struct Losses {
+    /// Events that found the ring full.
     seen: u64,
+    /// New cgroups that could not be bound.
+    unbound: u64,
 }
 
 impl Losses {
@@ -272,6 +290,14 @@ impl Losses {
             }
             Err(error) => tracing::error!(%error, "the counters cannot be read"),
         }
+    }
+}
+
+impl Losses {
+    /// Whether cgroups were made since the last time that could not be bound.
+    fn has_missed_bindings(&mut self, maps: &BpfMaps) -> bool {
+        let count = maps.counter(Counter::BindFailed).unwrap_or(self.unbound);
+        std::mem::replace(&mut self.unbound, count) < count
     }
 }
 

@@ -116,10 +116,17 @@ impl DaemonLock {
     /// [`SessionError::Daemon`] if one does.
     pub fn acquire(runtime: &Path) -> Result<Self, SessionError> {
         let (file, path) = open_lock(runtime, "daemon.lock")?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(SessionError::Daemon),
-            Err(TryLockError::Error(source)) => Err(SessionError::Runtime { path, source }),
+        let started = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                // Somebody may just be asking whether a daemon runs, see `is_held`.
+                Err(TryLockError::WouldBlock) if started.elapsed() < Duration::from_secs(1) => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(TryLockError::WouldBlock) => return Err(SessionError::Daemon),
+                Err(TryLockError::Error(source)) => return Err(SessionError::Runtime { path, source }),
+            }
         }
     }
 

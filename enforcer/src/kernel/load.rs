@@ -6,6 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::{
+    btf::{BtfError, FieldOffsets, KernelTypes},
+    maps::Sizes,
+    pin::Pins,
+};
+use crate::kernel::chain;
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     programs::{BtfTracePoint, Lsm, Program, ProgramError, links::FdLink},
@@ -14,12 +20,6 @@ use enforcer_common::{
     hook::{Attach, Hook},
     maps,
 };
-use super::{
-    btf::{BtfError, FieldOffsets, KernelTypes},
-    maps::Sizes,
-    pin::Pins,
-};
-use crate::kernel::chain;
 
 /// The BPF object, as `build.rs` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer.bpf.o"));

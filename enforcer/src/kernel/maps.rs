@@ -385,8 +385,12 @@ impl Maps for BpfMaps {
     }
 
     fn bindings(&self) -> Result<Vec<(u64, Binding)>, MapFault> {
+        // Programs add and remove entries meanwhile. When the entry that the iteration stands on goes, the kernel
+        // starts over; the bound keeps that from going on for ever.
+        let bound = usize::try_from(self.sizes.bindings).unwrap_or(usize::MAX).saturating_mul(2);
         self.bindings
             .iter()
+            .take(bound)
             .map(|entry| {
                 entry
                     .map(|(cgroup, Wire(binding))| (cgroup, binding))
