@@ -113,6 +113,8 @@ async fn serve(config: &Config, mut attached: Attached) -> Result<()> {
             }
             () = print_messages(&mut messages) => {}
             _ = tick.tick() => {
+                // A wake-up that got lost costs a second, not the events.
+                drain(&mut ring, &pipeline);
                 losses.report(&maps, &pipeline);
                 if losses.has_missed_bindings(&maps) {
                     rebind(config);

@@ -27,6 +27,7 @@ const GENERATIONS: usize = 8;
 pub struct Enricher {
     names: PolicyNames,
     cgroups: CgroupPaths,
+    processes: Processes,
 }
 
 impl Enricher {
@@ -36,6 +37,7 @@ impl Enricher {
         Self {
             names: PolicyNames { state, known: HashMap::new(), read: None },
             cgroups: CgroupPaths { hierarchy, known: HashMap::new(), walked: None },
+            processes: Processes { known: HashMap::new(), since: Instant::now() },
         }
     }
 
@@ -45,7 +47,7 @@ impl Enricher {
             time: rfc3339(wall_clock(event.boot_ns)),
             policy: self.names.find(event.slot, event.incarnation),
             cgroup: self.cgroups.find(event.cgroup, event.pid),
-            parents: parents(event),
+            parents: self.processes.ancestors(event),
             suggestion: suggest(event),
         };
         Record::of(event, context)
@@ -123,25 +125,45 @@ impl CgroupPaths {
     }
 }
 
-/// Ancestors of the event's process, nearest first.
-fn parents(event: &Event) -> Vec<Parent> {
-    let mut parents = Vec::new();
-    let mut next = event.ppid;
-    while next != 0 && parents.len() < GENERATIONS {
-        match (process(next), parents.is_empty()) {
-            (Some((parent, above)), _) => {
-                parents.push(parent);
-                next = above;
-            }
-            // Gone, but the kernel told its name.
-            (None, true) => {
-                parents.push(Parent { pid: next, comm: text::from_bytes(&event.parent_comm), exe: None });
-                break;
-            }
-            (None, false) => break,
+/// What procfs says of processes, remembered for a moment: a flood of denials comes from few processes, and reading
+/// procfs for each would keep the log minutes behind.
+struct Processes {
+    known: HashMap<u32, Option<(Parent, u32)>>,
+    since: Instant,
+}
+
+impl Processes {
+    /// How long an answer is good. A process may start another program within it, and be called by its old name.
+    const MOMENT: Duration = Duration::from_millis(100);
+
+    /// Ancestors of the event's process, nearest first.
+    fn ancestors(&mut self, event: &Event) -> Vec<Parent> {
+        if self.since.elapsed() >= Self::MOMENT {
+            self.known.clear();
+            self.since = Instant::now();
         }
+        let mut parents = Vec::new();
+        let mut next = event.ppid;
+        while next != 0 && parents.len() < GENERATIONS {
+            match (self.find(next), parents.is_empty()) {
+                (Some((parent, above)), _) => {
+                    parents.push(parent);
+                    next = above;
+                }
+                // Gone, but the kernel told its name.
+                (None, true) => {
+                    parents.push(Parent { pid: next, comm: text::from_bytes(&event.parent_comm), exe: None });
+                    break;
+                }
+                (None, false) => break,
+            }
+        }
+        parents
     }
-    parents
+
+    fn find(&mut self, pid: u32) -> Option<(Parent, u32)> {
+        self.known.entry(pid).or_insert_with(|| process(pid)).clone()
+    }
 }
 
 /// A process and its parent's id.
