@@ -49,7 +49,10 @@ struct Shared {
 /// Under systemd the daemon is a unit, like in production; elsewhere it is a child of ours.
 enum Daemon {
     /// With the socket it notifies, which must stay for its watchdog messages.
-    Child(Child, UnixDatagram),
+    Child {
+        child: Child,
+        _notify: UnixDatagram,
+    },
     Unit {
         _file: UnitFile,
     },
@@ -250,21 +253,21 @@ impl Daemon {
 
     fn is_running(&mut self) -> bool {
         match self {
-            Self::Child(child, _) => child.try_wait().is_ok_and(|status| status.is_none()),
+            Self::Child { child, .. } => child.try_wait().is_ok_and(|status| status.is_none()),
             Self::Unit { .. } => units::is_active(UNIT),
         }
     }
 
     fn pid(&self) -> Option<u32> {
         match self {
-            Self::Child(child, _) => Some(child.id()),
+            Self::Child { child, .. } => Some(child.id()),
             Self::Unit { .. } => units::property(UNIT, "MainPID").parse().ok(),
         }
     }
 
     fn kill(self) {
         match self {
-            Self::Child(mut child, _) => {
+            Self::Child { mut child, .. } => {
                 child.kill().expect("SIGKILL");
                 child.wait().expect("waiting for the daemon's end");
             }
@@ -330,7 +333,7 @@ impl Daemon {
             if let Ok(length) = notify.recv(&mut message)
                 && String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1")
             {
-                return Ok(Self::Child(child, notify));
+                return Ok(Self::Child { child, _notify: notify });
             }
             if let Some(status) = child.try_wait().expect("looking at the daemon") {
                 return Err(format!("the daemon ended with {status}:\n{}", said()));
