@@ -230,5 +230,6 @@ pub fn run(place: Place<'_>, ops: &[Op]) -> io::Result<Vec<Report>> {
 /// # Errors
 /// When it could not be started.
 pub fn status(place: Place<'_>, program: &Path, arguments: &[&str]) -> io::Result<ExitStatus> {
-    command(place, program).args(arguments).stdin(Stdio::null()).status()
+    let mut command = command(place, program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()
 }

@@ -48,8 +48,14 @@ struct Shared {
 
 /// Under systemd the daemon is a unit, like in production; elsewhere it is a child of ours.
 enum Daemon {
-    Child(Child),
-    Unit { _file: UnitFile },
+    /// With the socket it notifies, which must stay for its watchdog messages.
+    Child {
+        child: Child,
+        _notify: UnixDatagram,
+    },
+    Unit {
+        _file: UnitFile,
+    },
 }
 
 /// The daemon's unit.
@@ -202,7 +208,8 @@ impl Enforcer {
             actor::run(Place::Joining(cgroup), &[op(&["open-read", &path])]).expect("starting the sentinel");
         assert!(reports[0].refused(), "the sentinel was not refused: {reports:?}");
         let refused = Instant::now();
-        wait::until("the sentinel's event", wait::SOON, || {
+        // Behind a flood of events it takes as long as the flood.
+        wait::until("the sentinel's event", wait::SOON * 4, || {
             self.log().since(mark).iter().any(|event| event.object("path") == path).then_some(())
         });
         refused.elapsed()
@@ -246,21 +253,21 @@ impl Daemon {
 
     fn is_running(&mut self) -> bool {
         match self {
-            Self::Child(child) => child.try_wait().is_ok_and(|status| status.is_none()),
+            Self::Child { child, .. } => child.try_wait().is_ok_and(|status| status.is_none()),
             Self::Unit { .. } => units::is_active(UNIT),
         }
     }
 
     fn pid(&self) -> Option<u32> {
         match self {
-            Self::Child(child) => Some(child.id()),
+            Self::Child { child, .. } => Some(child.id()),
             Self::Unit { .. } => units::property(UNIT, "MainPID").parse().ok(),
         }
     }
 
     fn kill(self) {
         match self {
-            Self::Child(mut child) => {
+            Self::Child { mut child, .. } => {
                 child.kill().expect("SIGKILL");
                 child.wait().expect("waiting for the daemon's end");
             }
@@ -322,11 +329,11 @@ impl Daemon {
         let said = || fs::read_to_string(daemon_output()).unwrap_or_default();
         let started = Instant::now();
         loop {
-            let mut message = [0; 256];
+            let mut message = [0; 4096];
             if let Ok(length) = notify.recv(&mut message)
                 && String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1")
             {
-                return Ok(Self::Child(child));
+                return Ok(Self::Child { child, _notify: notify });
             }
             if let Some(status) = child.try_wait().expect("looking at the daemon") {
                 return Err(format!("the daemon ended with {status}:\n{}", said()));

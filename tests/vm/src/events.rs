@@ -169,6 +169,15 @@ impl EventLog {
             .sum()
     }
 
+    fn is_line_start(&self, mark: Mark) -> bool {
+        let mut byte = [0];
+        let read = File::open(&self.path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(mark.0 - 1))?;
+            file.read_exact(&mut byte)
+        });
+        read.is_ok() && byte == *b"\n"
+    }
+
     /// All complete lines after the mark.
     fn lines_since(&self, mark: Mark) -> Vec<Event> {
         let mut text = Vec::new();
@@ -176,6 +185,11 @@ impl EventLog {
             file.seek(SeekFrom::Start(mark.0))
                 .and_then(|_| file.read_to_end(&mut text))
                 .expect("reading the event log");
+        }
+        // A mark taken while a line was being written lies inside that line, which belongs to the time before.
+        if mark.0 > 0 && !self.is_line_start(mark) {
+            let rest = text.iter().position(|&byte| byte == b'\n').map_or(text.len(), |end| end + 1);
+            text.drain(..rest);
         }
         let complete = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         text[..complete]

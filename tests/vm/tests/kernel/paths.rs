@@ -113,6 +113,17 @@ fn files_without_a_name() {
                 FileOpen,
                 Unlinked,
             ),
+        ],
+    )
+    .check();
+}
+
+/// Giving a file without a name the name of a listed program.
+#[test]
+fn naming_a_nameless_file() {
+    Table::new(
+        "named-later",
+        vec![
             case(
                 "naming an O_TMPFILE file like a listed program",
                 &["sequence", r#"[["hold-tmpfile","{dir}/spool"],["link-held","last","{dir}/app"]]"#],

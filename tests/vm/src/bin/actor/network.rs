@@ -193,6 +193,9 @@ fn receive_descriptor(name: &str) -> Outcome {
     )
     .at("recvmsg")?;
     let truncated = message.flags.contains(MsgFlags::MSG_CTRUNC);
+    if truncated {
+        return Err(Failure { step: "descriptor withheld".into(), errno: libc::EPERM });
+    }
     let received = message.cmsgs().at("cmsgs")?.find_map(|message| match message {
         ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
         _ => None,
@@ -203,7 +206,6 @@ fn receive_descriptor(name: &str) -> Outcome {
             let length = nix::unistd::read(files::owned(fd), &mut content).at("read")?;
             Ok(String::from_utf8_lossy(&content[..length]).into_owned())
         }
-        None if truncated => Err(Failure { step: "descriptor withheld".into(), errno: libc::EPERM }),
         None => Err(Failure { step: "no descriptor".into(), errno: libc::ENODATA }),
     }
 }
