@@ -5,6 +5,7 @@
 //! whole set of policies. At exit the installation is removed.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -253,21 +254,21 @@ impl Daemon {
 
     fn is_running(&mut self) -> bool {
         match self {
-            Self::Child { child, .. } => child.try_wait().is_ok_and(|status| status.is_none()),
+            Self::Child(child) => child.try_wait().is_ok_and(|status| status.is_none()),
             Self::Unit { .. } => units::is_active(UNIT),
         }
     }
 
     fn pid(&self) -> Option<u32> {
         match self {
-            Self::Child { child, .. } => Some(child.id()),
+            Self::Child(child) => Some(child.id()),
             Self::Unit { .. } => units::property(UNIT, "MainPID").parse().ok(),
         }
     }
 
     fn kill(self) {
         match self {
-            Self::Child { mut child, .. } => {
+            Self::Child(mut child) => {
                 child.kill().expect("SIGKILL");
                 child.wait().expect("waiting for the daemon's end");
             }
@@ -333,7 +334,8 @@ impl Daemon {
             if let Ok(length) = notify.recv(&mut message)
                 && String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1")
             {
-                return Ok(Self::Child { child, _notify: notify });
+                read_for_ever(notify);
+                return Ok(Self::Child(child));
             }
             if let Some(status) = child.try_wait().expect("looking at the daemon") {
                 return Err(format!("the daemon ended with {status}:\n{}", said()));
@@ -344,6 +346,20 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Goes on taking the daemon's messages, like systemd does: it writes to a full socket only so long.
+fn read_for_ever(notify: UnixDatagram) {
+    std::thread::spawn(move || {
+        let mut message = [0; 4096];
+        loop {
+            match notify.recv(&mut message) {
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(_) => break,
+            }
+        }
+    });
 }
 
 /// Runs the enforcer's command line.

@@ -107,24 +107,22 @@ fn suggested_rules_allow_what_was_refused() {
     panic!("the suggestions do not lead to:\n{}", policy.to_toml());
 }
 
-/// Adds the rule of a suggestion: TOML of the policy language, with one or more keys.
-fn add_suggestion(mut policy: Policy, suggestion: &str) -> Policy {
-    let table: toml::Table = suggestion.parse().unwrap_or_else(|error| panic!("{error} in {suggestion:?}"));
-    for (section, keys) in &table {
-        for (key, value) in keys.as_table().unwrap_or_else(|| panic!("no table: {suggestion:?}")) {
-            let key = format!("{section}.{key}");
-            match value {
-                toml::Value::Boolean(true) => policy = policy.allow(&key, "true"),
-                toml::Value::Array(values) => {
-                    for value in values.iter().filter_map(toml::Value::as_str) {
-                        policy = policy.allow(&key, value);
-                    }
-                }
-                other => panic!("{other:?} in {suggestion:?}"),
-            }
+/// Adds the rules of a suggestion: `[section] key = value`, one to a line.
+fn add_suggestion(policy: Policy, suggestion: &str) -> Policy {
+    suggestion.lines().fold(policy, |policy, line| {
+        let (table, rule) = line.split_once("] ").unwrap_or_else(|| panic!("no table in {suggestion:?}"));
+        let (key, value) = rule.split_once(" = ").unwrap_or_else(|| panic!("no key in {suggestion:?}"));
+        let key = format!("{}.{key}", table.trim_start_matches('['));
+        let parsed: toml::Table = format!("value = {value}").parse().expect("the value is TOML");
+        match &parsed["value"] {
+            toml::Value::Boolean(true) => policy.allow(&key, "true"),
+            toml::Value::Array(values) => values
+                .iter()
+                .filter_map(toml::Value::as_str)
+                .fold(policy, |policy, value| policy.allow(&key, value)),
+            other => panic!("{other:?} in {suggestion:?}"),
         }
-    }
-    policy
+    })
 }
 
 /// A log that cannot keep up loses events, never denials, and says how many.
