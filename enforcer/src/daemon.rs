@@ -4,8 +4,16 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    ffi::OsStr,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -304,10 +312,23 @@ impl Losses {
 }
 
 /// Tells systemd. Without systemd there is nobody to tell.
+/// Tells the service manager. Never waits: a manager that does not read must not stop the events.
 fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd cannot be told");
+    if let Err(error) = try_notify(states) {
+        tracing::warn!(%error, "the service manager cannot be told");
     }
+}
+
+fn try_notify(states: &[NotifyState<'_>]) -> io::Result<()> {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let sender = UnixDatagram::unbound()?;
+    sender.set_nonblocking(true)?;
+    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+    sender.send_to_addr(message.as_bytes(), &address).map(drop)
 }
 
 /// The usual place of the event log.
