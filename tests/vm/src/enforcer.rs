@@ -49,14 +49,8 @@ struct Shared {
 
 /// Under systemd the daemon is a unit, like in production; elsewhere it is a child of ours.
 enum Daemon {
-    /// With the socket it notifies, which must stay for its watchdog messages.
-    Child {
-        child: Child,
-        _notify: UnixDatagram,
-    },
-    Unit {
-        _file: UnitFile,
-    },
+    Child(Child),
+    Unit { _file: UnitFile },
 }
 
 /// The daemon's unit.
