@@ -167,9 +167,10 @@ impl Enforcer {
         EventLog::at(&log_file())
     }
 
-    /// The place in the log from which a test counts.
+    /// The place in the log from which a test counts: whatever happened before is in the log by then.
     #[must_use]
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&mut self) -> Mark {
+        self.barrier();
         self.log().mark()
     }
 
@@ -197,7 +198,7 @@ impl Enforcer {
         fs::create_dir_all(sentinel_directory()).expect("creating the sentinel directory");
         fs::write(&file, "").expect("creating a sentinel file");
         let path = file.to_string_lossy().into_owned();
-        let mark = self.mark();
+        let mark = self.log().mark();
         let cgroup = self.shared.sentinel.as_ref().expect("the daemon was started");
         let reports =
             actor::run(Place::Joining(cgroup), &[op(&["open-read", &path])]).expect("starting the sentinel");

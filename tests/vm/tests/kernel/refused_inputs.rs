@@ -19,7 +19,7 @@ fn inputs(cgroup: &Cgroup) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let garbage: Vec<u8> = (0..4096).map(|_| random.number().to_le_bytes()[0]).collect();
     vec![
         ("malformed.toml", good.replace("[workload]", "[workload").into_bytes(), "workload"),
-        ("truncated.toml", good.as_bytes()[..good.len() - 20].to_vec(), "refused"),
+        ("truncated.toml", good.as_bytes()[..good.len() - 20].to_vec(), "truncated.toml"),
         ("garbage.toml", garbage, "UTF-8"),
         ("nul.toml", vec![0; 100], "TOML"),
         ("empty.toml", Vec::new(), "policy"),

@@ -208,7 +208,7 @@ impl Protection {
 
     /// The place in the log from which an attack's events count.
     pub(crate) fn mark(&self) -> Mark {
-        self.enforcer.borrow().mark()
+        self.enforcer.borrow_mut().mark()
     }
 
     /// The event that tells of the attack.
