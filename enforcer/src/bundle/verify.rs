@@ -26,7 +26,6 @@ pub struct InsecureUnsigned(());
 impl InsecureUnsigned {
     /// Consent, if the flag was given.
     #[must_use]
-    #[must_use]
     pub fn from_flag(given: bool) -> Option<Self> {
         given.then_some(Self(()))
     }
