@@ -26,7 +26,7 @@ pub struct InsecureUnsigned(());
 impl InsecureUnsigned {
     /// Consent, if the flag was given.
     #[must_use]
-    pub(crate) fn from_flag(given: bool) -> Option<Self> {
+    pub fn from_flag(given: bool) -> Option<Self> {
         given.then_some(Self(()))
     }
 }

@@ -135,6 +135,16 @@ impl Actor {
         self.child.id()
     }
 
+    /// Gives way to others: a loop without end must not starve what it is there to watch.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn be_nice(&self) {
+        // SAFETY: takes no pointers.
+        let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, self.pid(), 10) };
+        assert_eq!(result, 0, "setpriority");
+    }
+
     /// Hands it one operation, without waiting for the result.
     ///
     /// # Panics

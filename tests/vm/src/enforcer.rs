@@ -12,6 +12,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use enforcer::bundle::{sources, verify::InsecureUnsigned};
+use enforcer::kernel::pin::Pins;
+use enforcer::session::{Lock, RUNTIME_DIR, Session};
 use serde_json::Value;
 
 use crate::actor::{self, Place, installed, op};
@@ -83,6 +86,8 @@ impl Enforcer {
         fs::create_dir_all(policies()).expect("creating the scratch directory");
         if !baseline_only() {
             enforcer.start_daemon();
+            // What the test before left unread must not be taken for ours.
+            enforcer.barrier();
         }
         enforcer
     }
@@ -141,6 +146,30 @@ impl Enforcer {
     /// When the enforcer refuses.
     pub fn apply(&mut self, policies: &[&Policy]) {
         self.apply_files(&policies.iter().map(|policy| write_policy(policy)).collect::<Vec<_>>());
+    }
+
+    /// Puts two sets in force in turn, `count` times in all, through the function that `apply` ends in. An emulated
+    /// CPU takes seconds to start a process that reads kernel types and policies; this takes only the swap itself.
+    ///
+    /// # Panics
+    /// When a swap is refused.
+    pub fn swap_in_process(&mut self, policies: [&Policy; 2], count: usize, mut after: impl FnMut(usize)) {
+        let runtime = Path::new(RUNTIME_DIR);
+        let files = policies.map(|policy| vec![self.sentinel_policy(), write_policy(policy)]);
+        let bundles = files.each_ref().map(|files| {
+            let sources = sources::read(files).expect("reading policies");
+            sources::verify(sources, InsecureUnsigned::from_flag(true)).expect("compiling policies")
+        });
+        let lock = Lock::acquire(runtime).expect("the installers' lock");
+        let mut session = Session::open(lock, runtime, &Pins::default()).expect("opening the pinned maps");
+        let launchers = session.observe().expect("looking at what is in force").unwrap_or_default().launchers;
+        for swap in 0..count {
+            session
+                .put(&bundles[swap % 2], &launchers)
+                .unwrap_or_else(|error| panic!("swap {swap}: {error}"));
+            after(swap);
+        }
+        self.shared.current = vec![files[(count + 1) % 2][1].clone()];
     }
 
     /// As [`Enforcer::apply`], from files.

@@ -39,7 +39,6 @@ pub(crate) fn perform(name: &str, rest: &[String]) -> Option<Outcome> {
 fn run(table: &str) -> Outcome {
     let entries: Vec<Entry> = serde_json::from_str(table)
         .map_err(|error| Failure { step: format!("loop table: {error}"), errno: libc::EINVAL })?;
-    yield_to_others();
     let (mut rounds, mut wrong, mut allowed, mut refused) = (0_u64, 0_u64, 0_u64, 0_u64);
     while !standard_input_ended() {
         for entry in &entries {
@@ -66,13 +65,6 @@ fn run(table: &str) -> Outcome {
     }
     let summary = format!("{rounds} rounds, {allowed} allowed, {refused} refused, {wrong} wrong");
     if wrong == 0 { Ok(summary) } else { Err(Failure { step: summary, errno: libc::EPROTO }) }
-}
-
-/// Loops take what time is left. The guest has one processor, and what goes on beside them is the test.
-fn yield_to_others() {
-    // SAFETY: changes a number of this process.
-    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
-    debug_assert_eq!(result, 0, "a process may always be nicer");
 }
 
 /// A program that the old policy let start and the new one did not let map: the kernel ends it.
