@@ -28,7 +28,7 @@ use crate::wait;
 pub const SCRATCH: &str = "/tmp/vm-tests";
 
 /// How long loading may take. Verifying the programs is work for an emulated CPU.
-const LOAD_LIMIT: Duration = Duration::from_secs(180);
+const LOAD_LIMIT: Duration = Duration::from_secs(400);
 
 /// How soon after a denial its event must be in the log.
 pub const EVENT_LIMIT: Duration = Duration::from_secs(1);
