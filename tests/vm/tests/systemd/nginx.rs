@@ -152,6 +152,23 @@ fn join_and_run(cgroup: &str, program: &Path) -> std::io::Result<std::process::E
     command.status()
 }
 
+/// A unit that ran before it had a policy is stopped and started like any other: its processes belong to the workload
+/// although none of them has met a hook since.
+#[test]
+fn a_unit_that_ran_before_its_policy_restarts_without_a_false_denial() {
+    let mut enforcer = Enforcer::ready();
+    let _nginx = Running::start(UNIT);
+    ask(1);
+    if baseline_only() {
+        return;
+    }
+    let mark = enforcer.mark();
+    enforcer.apply_files(&[policy()]);
+    units::tell("restart", UNIT);
+    ask(10);
+    assert_no_denials(&mut enforcer, mark, "after a restart under a new policy");
+}
+
 /// The daemon may die; the unit stays enforced, also when it is started anew.
 #[test]
 fn nginx_stays_enforced_without_the_daemon() {
