@@ -21,9 +21,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, "Welcome to the file store.\n")
         elif url.path == "/size":
             command = f"wc -c {UPLOADS}/{query['file'][0]}"
-            done = subprocess.run(
-                command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-            )
+            done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             self.answer(200, done.stdout.decode(errors="replace"))
         else:
             self.answer(404, "There is no such page.\n")
