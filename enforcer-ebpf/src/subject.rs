@@ -216,14 +216,22 @@ pub fn exe_place() -> Result<Place, Fault> {
     Place::of_raw_file(exe)
 }
 
-/// Whether `task` carries the same policy as `subject`.
+/// Whether `task` is under the same policy as `subject`. A task that ran before its policy came, and has met no hook
+/// since, has no label yet: its cgroup tells what it will be.
 #[inline(always)]
 pub fn is_same_workload(subject: &Subject, task: Typed) -> bool {
-    kernel::task_storage(&LABELS, task, false).is_some_and(|label| {
-        label.state >= State::Entering.code()
-            && label.slot == subject.slot
-            && label.incarnation == subject.incarnation
-    })
+    if let Some(label) = kernel::task_storage(&LABELS, task, false)
+        && label.state >= State::Entering.code()
+    {
+        return label.slot == subject.slot && label.incarnation == subject.incarnation;
+    }
+    let cgroup = task.raw().follow(Field::TaskCgroups).and_then(|set| set.follow(Field::CssSetDflCgrp));
+    let Ok(id) = cgroup.and_then(id_of) else {
+        return false;
+    };
+    // SAFETY: entries are never changed in place by programs, and freed after a grace period.
+    unsafe { BINDINGS.get(id) }
+        .is_some_and(|binding| binding.slot == subject.slot && binding.incarnation == subject.incarnation)
 }
 
 /// Copies the current task's label to a task that is being born.
