@@ -74,7 +74,9 @@ fn mapping_code_from_a_memfd() {
     Table::new(
         "memfd-library",
         vec![
+            // The memfd is sized first, which 6.1 judges as `truncate`.
             case("map a memfd as code", &["memfd-mmap-exec"])
+                .given("file.unlinked", "true")
                 .allowed_by("exec.unlinked", "true")
                 .refused(MmapFile, Memory, Unlinked)
                 .needing("library")
