@@ -229,8 +229,7 @@ pub fn is_same_workload(subject: &Subject, task: Typed) -> bool {
     let Ok(id) = cgroup.and_then(id_of) else {
         return false;
     };
-    // SAFETY: entries are never changed in place by programs, and freed after a grace period.
-    unsafe { BINDINGS.get(id) }
+    live_binding(&subject.maps, id)
         .is_some_and(|binding| binding.slot == subject.slot && binding.incarnation == subject.incarnation)
 }
 
