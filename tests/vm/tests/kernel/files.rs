@@ -186,10 +186,10 @@ fn changing_an_unlisted_object() {
                 .about("make-device"),
             case("label a file", &["setxattr", "{dir}/victim"])
                 .file("{dir}/victim")
-                .given("file.write", "{dir}/victim")
-                .allowed_by("privileges.allow", "set-xattr")
-                .refused(InodeSetxattr, Privilege, Reason::Privilege)
-                .about("set-xattr")
+                .allowed_by("file.write", "{dir}/victim")
+                .refused(InodeSetxattr, File, NoRule)
+                .needing("write")
+                .about("{dir}/victim")
                 .optional(),
         ],
     )
@@ -219,14 +219,14 @@ fn removing_an_extended_attribute() {
         return;
     }
     run(Place::Host, &[label]).unwrap();
-    enforcer.apply(&[&Policy::of("removexattr", &cgroup).allow("file.write", &file)]);
+    enforcer.apply(&[&Policy::of("removexattr", &cgroup).allow("file.read", &file)]);
     let mark = enforcer.mark();
     let reports = run(Place::Joining(&cgroup), std::slice::from_ref(&attack)).unwrap();
     let events = enforcer.events_since(mark);
     assert!(reports[0].refused(), "{reports:?}");
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0].text("hook"), InodeRemovexattr.name());
-    enforcer.apply(&[&Policy::of("removexattr", &cgroup).allow("privileges.allow", "set-xattr")]);
+    enforcer.apply(&[&Policy::of("removexattr", &cgroup).allow("file.write", &file)]);
     let reports = run(Place::Joining(&cgroup), &[attack]).unwrap();
     assert!(reports[0].ok, "{reports:?}");
 }
