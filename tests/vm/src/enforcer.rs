@@ -34,7 +34,7 @@ const LOAD_LIMIT: Duration = Duration::from_secs(400);
 pub const EVENT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Room enough for the tests, and little enough to fill up and to dump quickly.
-const SIZES: &[&str] =
+pub const SIZES: &[&str] =
     &["--max-exact=65536", "--max-prefixes=2048", "--max-ports=4096", "--event-ring=1048576"];
 
 static SHARED: Mutex<Shared> =

@@ -8,5 +8,7 @@
 mod environment;
 #[path = "systemd/nginx.rs"]
 mod nginx;
+#[path = "systemd/shipped_unit.rs"]
+mod shipped_unit;
 #[path = "systemd/webapp.rs"]
 mod webapp;

@@ -1,0 +1,107 @@
+//! The unit file as it is shipped, with all its restrictions.
+
+use std::fs;
+use std::path::Path;
+
+use enforcer_vm_tests::actor::{self, Place, installed, op};
+use enforcer_vm_tests::cgroup::Cgroup;
+use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, SIZES, baseline_only, run, shown};
+use enforcer_vm_tests::policy::Policy;
+use enforcer_vm_tests::units::{self, UnitFile};
+use enforcer_vm_tests::wait;
+
+const UNIT: &str = "enforcer.service";
+const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/enforcer.service"));
+const POLICIES: &str = "/etc/enforcer/policies.d";
+
+/// The program where the unit file has it, and a policy; gone when this is dropped.
+struct Installed {
+    _unit: UnitFile,
+    _options: UnitFile,
+}
+
+impl Installed {
+    fn new() -> Self {
+        fs::copy(installed("enforcer"), "/usr/bin/enforcer").unwrap();
+        fs::create_dir_all(POLICIES).unwrap();
+        let options = format!("--insecure-unsigned {}", SIZES.join(" "));
+        Self {
+            _unit: UnitFile::unit(UNIT, TEXT),
+            _options: UnitFile::drop_in(
+                UNIT,
+                &format!("[Service]\nEnvironment=\"ENFORCER_OPTIONS={options}\"\n"),
+            ),
+        }
+    }
+
+    fn write(name: &str, policy: &Policy) {
+        fs::write(Path::new(POLICIES).join(format!("{name}.toml")), policy.to_toml()).unwrap();
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        let _ = units::systemctl(&["stop", UNIT]);
+        let _ = fs::remove_dir_all(POLICIES);
+        let _ = fs::remove_file("/usr/bin/enforcer");
+    }
+}
+
+fn refused(cgroup: &Cgroup, file: &str) -> bool {
+    let reports = actor::run(Place::Joining(cgroup), &[op(&["open-read", file])]).unwrap();
+    reports[0].refused()
+}
+
+#[test]
+fn the_daemon_does_all_its_work_within_the_shipped_unit() {
+    if baseline_only() {
+        return;
+    }
+    let mut enforcer = Enforcer::ready();
+    let (first, second) = (Cgroup::create("shipped-first"), Cgroup::create("shipped-second"));
+    fs::create_dir_all(SCRATCH).unwrap();
+    let secret = format!("{SCRATCH}/shipped-secret");
+    fs::write(&secret, "").unwrap();
+    enforcer.kill_daemon();
+    let installed = Installed::new();
+    Installed::write("first", &Policy::of("first", &first));
+
+    units::tell("start", UNIT);
+    assert!(refused(&first, &secret));
+    assert!(!refused(&second, &secret));
+    let pid = units::property(UNIT, "MainPID");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap().trim();
+    let capabilities = u64::from_str_radix(bounding, 16).unwrap();
+    assert!(capabilities.count_ones() < 8, "the unit keeps capabilities: {bounding}");
+
+    // A reload takes in a new policy, in the same process.
+    Installed::write("second", &Policy::of("second", &second));
+    units::tell("reload", UNIT);
+    wait::until("the second policy", wait::SOON, || refused(&second, &secret).then_some(()));
+    assert_eq!(units::property(UNIT, "MainPID"), pid);
+
+    // A broken policy changes nothing.
+    fs::write(Path::new(POLICIES).join("third.toml"), "policy = ").unwrap();
+    let _ = units::systemctl(&["reload", UNIT]);
+    assert!(refused(&first, &secret) && refused(&second, &secret));
+    fs::remove_file(Path::new(POLICIES).join("third.toml")).unwrap();
+
+    // Killed, it comes back by itself, and nothing was open meanwhile.
+    let _ = units::systemctl(&["kill", "--signal=KILL", UNIT]);
+    wait::until("another process", wait::SOON, || {
+        assert!(refused(&first, &secret), "open while the daemon was away");
+        let now = units::property(UNIT, "MainPID");
+        (now != pid && now != "0" && units::is_active(UNIT)).then_some(())
+    });
+    assert!(refused(&second, &secret));
+
+    // Stopped, enforcement stays; `status` sees it.
+    units::tell("stop", UNIT);
+    assert!(refused(&first, &secret));
+    let output = run(&["status"]);
+    assert!(shown(&output).contains("second"), "{}", shown(&output));
+    drop(installed);
+    enforcer.start_daemon();
+    enforcer.barrier();
+}
