@@ -414,7 +414,7 @@ impl Maps for BpfMaps {
     }
 
     fn wait_for_programs(&mut self) -> Result<(), MapFault> {
-        sys::wait_for_grace_period().map_err(|source| MapFault {
+        sys::bpf::wait_for_programs().map_err(|source| MapFault {
             map: maps::CONTROL,
             operation: Operation::Wait,
             source,

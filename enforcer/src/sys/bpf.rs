@@ -187,9 +187,11 @@ where
     }
 }
 
-/// Waits for running programs by updating a map of maps, after which the kernel promises just that.
+/// Waits until every non-sleepable program that was running when this was called has returned, by updating a map of
+/// maps, after which the kernel promises just that (`maybe_wait_bpf_programs` in `kernel/bpf/syscall.c`).
 ///
-/// Slower to set up than `membarrier`, but works with `nohz_full`.
+/// Not `membarrier(MEMBARRIER_CMD_GLOBAL)`: on a machine with one processor it returns at once, while a preempted
+/// program is still at work there (6.18 and 7.x preempt programs by default).
 ///
 /// # Errors
 /// From the kernel.

@@ -12,18 +12,6 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Waits until every program that was running when this was called has returned (`membarrier`,
-/// `MEMBARRIER_CMD_GLOBAL`, which is one RCU grace period; non-sleepable BPF programs run inside one).
-///
-/// # Errors
-/// `EINVAL` on kernels with `nohz_full` processors, see [`bpf::wait_for_programs`].
-pub fn membarrier_global() -> io::Result<()> {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: takes integers only.
-    check(unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) })?;
-    Ok(())
-}
-
 /// A descriptor for a process.
 ///
 /// # Errors
@@ -89,14 +77,6 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
 
 fn check_len(result: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
-}
-
-/// Waits for a grace period by whatever means the kernel has.
-///
-/// # Errors
-/// When no means works.
-pub fn wait_for_grace_period() -> io::Result<()> {
-    membarrier_global().or_else(|_| bpf::wait_for_programs())
 }
 
 /// The raw number behind a descriptor, as map values and attributes want it.
