@@ -6,7 +6,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 
 use enforcer_vm_tests::report::{At, Failure, Outcome};
-use nix::sys::socket::{self, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, UnixAddr};
+use nix::sys::socket::{
+    self, AddressFamily, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, UnixAddr,
+};
 
 /// What every datagram and every connection carries.
 pub(crate) const PAYLOAD: &[u8] = b"exfiltrated";
