@@ -15,8 +15,8 @@ const BEGINNING: &str = "\
 
 Ways around an allowlist that somebody has thought of, and what stops each. Every line is a test in `tests/bypass`: real
 code that first succeeds without enforcement, then under a policy that allows it, and is then refused with exactly the
-event told here, on every kernel of the matrix that has what the attack needs. *As user* says that the same is tried
-without any capability, too.
+event told here, on every kernel of the matrix that has what the attack needs. All are tried as root with every
+capability; *as user*: also without any.
 
 This file is made from the attacks themselves; a host test compares. After a change:
 
@@ -54,7 +54,7 @@ fn text() -> String {
     for (group, attacks) in GROUPS {
         let _ = write!(
             text,
-            "\n## {}{}\n\n| An attacker could … | Refused at | Reason | Kernels | As user | Test |\n|---|---|---|---|---|---|\n",
+            "\n## {}{}\n\n| Attack, in the attacker's words | Refused at | Reason | Kernels | As user | Test |\n|---|---|---|---|---|---|\n",
             group[..1].to_uppercase(),
             &group[1..]
         );
@@ -67,7 +67,7 @@ fn text() -> String {
     text.push_str(
         "These work. Their tests run without a policy only, until what is named here is there.\n\n",
     );
-    text.push_str("| An attacker can … | What will stop it | Test |\n|---|---|---|\n");
+    text.push_str("| Attack, in the attacker's words | What will stop it | Test |\n|---|---|---|\n");
     for (group, attacks) in GROUPS {
         for attack in *attacks {
             if let Some((name, remedy)) = PENDING.iter().find(|(name, _)| *name == attack.name) {

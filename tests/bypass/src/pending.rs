@@ -1,4 +1,4 @@
-//! Attacks that still get through.
+//! Attacks that still get through, or cannot be told from what is allowed.
 
 /// Their names, and what will stop them. They run without a policy only, which keeps the attack itself working until
 /// there is something to stop it; then the entry goes.
@@ -24,6 +24,10 @@ pub const PENDING: &[(&str, &str)] = &[
     ("sctp-connectx-several", "rules about each address of a list"),
     ("signal-by-descriptor", "file_send_sigiotask, with the privilege `signal`"),
     ("ptrace-own-child", "ptrace_traceme and ptrace_access_check also inside the workload"),
+    (
+        "overlay-copy-up",
+        "it is refused, but so is what is listed: the kernel's own work on the copy must pass",
+    ),
     ("inherited-file-read", "file_permission, or a look at all descriptors when a program starts"),
 ];
 

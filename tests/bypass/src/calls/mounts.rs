@@ -2,8 +2,12 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 use enforcer_vm_tests::report::{At, Failure, Outcome};
+use enforcer_vm_tests::scenario::make_executable;
+use enforcer_vm_tests::stub;
+use nix::mount::{MsFlags, mount};
 
 /// `FSCONFIG_CMD_CREATE`
 pub(crate) const CREATE: u32 = 6;
@@ -70,4 +74,21 @@ pub(crate) fn configure(context: &OwnedFd, command: u32) -> Result<(), Failure> 
 pub(crate) fn fsmount(context: &OwnedFd) -> Result<OwnedFd, Failure> {
     // SAFETY: takes no pointers.
     super::descriptor(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 0, 0) }).at("fsmount")
+}
+
+/// Mounts an overlay on `merged`, with a secret and a program in its lower layer, if this kernel has overlayfs.
+pub(crate) fn overlay(directory: &Path) {
+    for name in ["lower", "upper", "work", "merged"] {
+        std::fs::create_dir(directory.join(name)).expect("creating a layer");
+    }
+    std::fs::write(directory.join("lower/secret"), "secret").expect("creating a file");
+    make_executable(&directory.join("lower/evil"), &stub::exiting(0));
+    let layer = |name: &str| format!("{}/{name}", directory.display());
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", layer("lower"), layer("upper"), layer("work"));
+    let at = directory.join("merged");
+    let mounted = mount(Some("overlay"), &at, Some("overlay"), MsFlags::empty(), Some(options.as_str()));
+    if let Err(error) = mounted {
+        println!("overlayfs is not to be had: {error}");
+    }
 }

@@ -14,27 +14,19 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
+    let signal = |how: &str| {
+        ATTACK
+            .row(&[how, "{victim}"])
+            .allowed_by("privileges.allow", "signal")
+            .refused(Hook::TaskKill, Family::Privilege, Reason::Privilege)
+            .about("signal")
+    };
     vec![
-        ATTACK
-            .row(&["kill", "{victim}"])
-            .allowed_by("privileges.allow", "signal")
-            .refused(Hook::TaskKill, Family::Privilege, Reason::Privilege)
-            .about("signal"),
-        ATTACK
-            .row(&["tgkill", "{victim}"])
-            .allowed_by("privileges.allow", "signal")
-            .refused(Hook::TaskKill, Family::Privilege, Reason::Privilege)
-            .about("signal"),
-        ATTACK
-            .row(&["pidfd", "{victim}"])
-            .allowed_by("privileges.allow", "signal")
-            .refused(Hook::TaskKill, Family::Privilege, Reason::Privilege)
-            .about("signal"),
-        ATTACK
-            .row(&["queue", "{victim}"])
-            .allowed_by("privileges.allow", "signal")
-            .refused(Hook::TaskKill, Family::Privilege, Reason::Privilege)
-            .about("signal"),
+        signal("kill"),
+        signal("tgkill"),
+        signal("queue"),
+        // Since 6.9 a descriptor for a process is an open file without a name.
+        signal("pidfd").given("file.unlinked", "true"),
     ]
 }
 

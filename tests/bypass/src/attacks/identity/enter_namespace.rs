@@ -23,6 +23,8 @@ fn rows() -> Vec<Case> {
             .about("{dir}/secret"),
         ATTACK
             .row(&["pidfd", "{victim}", "{dir}/secret"])
+            // Since 6.9 a descriptor for a process is an open file without a name.
+            .given("file.unlinked", "true")
             .file("{dir}/secret")
             .allowed_by("file.read", "{dir}/secret")
             .allowed_by("privileges.allow", "ptrace")
