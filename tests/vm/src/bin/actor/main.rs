@@ -1,7 +1,7 @@
 //! Does one operation, or a list of them, and prints one JSON line about each.
 //!
 //! See [`enforcer_vm_tests::performer`] for how it is told. Some operations are wrappers whose remaining arguments are
-//! another operation: `["daemonise", "open-read", "/etc/shadow"]`.
+//! another operation: `["fork", "open-read", "/etc/shadow"]`.
 //!
 //! The actor is what the tests put under a policy, so it must do what it is told and nothing else. That is why it has
 //! no Rust runtime start-up (which reads `/proc/self/maps`) and spawns through plain `fork` and `execve`.
