@@ -23,6 +23,8 @@ pub const PENDING: &[(&str, &str)] = &[
     ("netlink-protocol", "rules about netlink protocols"),
     ("sctp-connectx-several", "rules about each address of a list"),
     ("signal-by-descriptor", "file_send_sigiotask, with the privilege `signal`"),
+    ("mount-setattr", "nothing: no LSM hook sees mount_setattr(2)"),
+    ("raw-other-destination", "nothing yet: `network.raw` trusts who has it with the headers"),
     ("ptrace-own-child", "ptrace_traceme and ptrace_access_check also inside the workload"),
     (
         "overlay-copy-up",

@@ -10,7 +10,7 @@
 //! 5. *audited*: the policy of phase 3 in audit mode. Every operation succeeds, and each has an event.
 //!
 //! The operations are done by the actor, or by another program that understands the same script
-//! ([`Table::performed_by`]), as root or as somebody else ([`Table::as_user`]).
+//! ([`Table::performed_by`]), as root or, in the first three phases only, as somebody else ([`Table::as_user`]).
 
 use std::fs;
 use std::net::TcpStream;
@@ -350,8 +350,11 @@ impl Table {
         let run = Run { table: &self, cgroup: &cgroup };
         run.listed(&mut enforcer);
         run.unlisted(&mut enforcer);
-        run.bystanders(&mut enforcer);
-        run.audited(&mut enforcer);
+        // Neither who else is there nor what is reported depends on who attacks.
+        if self.uid.is_none() {
+            run.bystanders(&mut enforcer);
+            run.audited(&mut enforcer);
+        }
         self.clean_up();
     }
 

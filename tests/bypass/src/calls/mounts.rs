@@ -14,6 +14,9 @@ pub(crate) const CREATE: u32 = 6;
 /// `FSCONFIG_CMD_RECONFIGURE`
 pub(crate) const RECONFIGURE: u32 = 7;
 
+/// `MOUNT_ATTR_RDONLY`
+pub(crate) const READ_ONLY: u32 = 1;
+
 const FSCONFIG_SET_FLAG: u32 = 0;
 const OPEN_TREE_CLONE: u32 = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
@@ -71,9 +74,10 @@ pub(crate) fn configure(context: &OwnedFd, command: u32) -> Result<(), Failure> 
     super::check(done).at("fsconfig").map(drop)
 }
 
-pub(crate) fn fsmount(context: &OwnedFd) -> Result<OwnedFd, Failure> {
+pub(crate) fn fsmount(context: &OwnedFd, attributes: u32) -> Result<OwnedFd, Failure> {
     // SAFETY: takes no pointers.
-    super::descriptor(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 0, 0) }).at("fsmount")
+    let mount = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 0, attributes) };
+    super::descriptor(mount).at("fsmount")
 }
 
 /// Mounts an overlay on `merged`, with a secret and a program in its lower layer, if this kernel has overlayfs.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use enforcer_vm_tests::report::{Failure, Outcome};
 
 /// Attempts before an attacker gives up. Enough to win every race that can be won when nothing is enforced.
-const ATTEMPTS: u32 = 400;
+const ATTEMPTS: u32 = 200;
 
 /// Tries `attempt` many times while another thread runs `disturb` without a pause. Success is one successful attempt;
 /// otherwise the last failure counts that has `EPERM`, or any.

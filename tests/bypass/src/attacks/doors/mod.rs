@@ -15,6 +15,7 @@ mod kexec;
 mod keyring;
 mod limit_outsiders;
 mod load_module;
+mod mount_setattr;
 mod move_mount;
 mod new_file_system;
 mod performance_counters;
@@ -49,6 +50,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     keyring::ATTACK,
     limit_outsiders::ATTACK,
     load_module::ATTACK,
+    mount_setattr::ATTACK,
     move_mount::ATTACK,
     new_file_system::ATTACK,
     performance_counters::ATTACK,

@@ -40,5 +40,5 @@ fn run(words: &[&str]) -> Outcome {
     }
     let context = mounts::fsopen("tmpfs")?;
     mounts::configure(&context, mounts::CREATE)?;
-    mounts::move_mount(&mounts::fsmount(&context)?, victim)
+    mounts::move_mount(&mounts::fsmount(&context, 0)?, victim)
 }

@@ -48,7 +48,7 @@ fn read_only(directory: &Path) {
         mounts::set_flag(&context, c"ro")?;
         mounts::configure(&context, mounts::CREATE)?;
         let at = directory.join("mnt");
-        mounts::move_mount(&mounts::fsmount(&context)?, at.to_str().expect("the path is text"))
+        mounts::move_mount(&mounts::fsmount(&context, 0)?, at.to_str().expect("the path is text"))
     };
     let outcome = mounted();
     assert!(outcome.is_ok(), "mounting a tmpfs: {outcome:?}");

@@ -8,6 +8,7 @@ mod io_uring_send;
 mod mptcp_connect;
 mod netlink_protocol;
 mod ping;
+mod raw_other_destination;
 mod raw_socket;
 mod sctp;
 mod sctp_connectx_several;
@@ -32,6 +33,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     mptcp_connect::ATTACK,
     netlink_protocol::ATTACK,
     ping::ATTACK,
+    raw_other_destination::ATTACK,
     raw_socket::ATTACK,
     sctp::ATTACK,
     sctp_connectx_several::ATTACK,
