@@ -33,14 +33,14 @@ fn run(words: &[&str]) -> Outcome {
     let [how, from] = arguments(words)?;
     let socket = calls::borrowed(calls::number(from)?);
     match how {
-        "write" => nix::unistd::write(&socket, sockets::PAYLOAD).at("write").map(calls::nothing),
+        "write" => nix::unistd::write(socket, sockets::PAYLOAD).at("write").map(calls::nothing),
         "send" => sockets::send(&socket),
         _ => {
             let file = memfd_create(c"payload", MFdFlags::MFD_CLOEXEC).at("memfd_create")?;
             nix::unistd::write(&file, sockets::PAYLOAD).at("write")?;
             let mut offset = 0;
             let length = sockets::PAYLOAD.len();
-            sendfile(&socket, &file, Some(&mut offset), length).at("sendfile").map(calls::nothing)
+            sendfile(socket, &file, Some(&mut offset), length).at("sendfile").map(calls::nothing)
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::prelude::*;
 pub(crate) const ATTACK: Attack = Attack {
     name: "account-into-file",
     told: "have the kernel write its accounting into a file",
-    kernels: Kernels::All,
+    kernels: Kernels::Only(&["6.1", "6.12"]),
     ordinary: false,
     rows,
     run,
@@ -24,7 +24,7 @@ fn rows() -> Vec<Case> {
     ]
 }
 
-fn run(words: &[&str]) -> Outcome {
+pub(super) fn run(words: &[&str]) -> Outcome {
     let [victim] = arguments(words)?;
     let path = calls::c_string(victim).at("path")?;
     // SAFETY: the name ends in NUL.

@@ -3,6 +3,7 @@
 use crate::attack::Attack;
 
 mod account_into_file;
+mod account_on_private_mount;
 mod chmod;
 mod chown;
 mod core_dump;
@@ -46,6 +47,7 @@ mod unlink;
 /// All of them.
 pub(crate) const ATTACKS: &[Attack] = &[
     account_into_file::ATTACK,
+    account_on_private_mount::ATTACK,
     chmod::ATTACK,
     chown::ATTACK,
     core_dump::ATTACK,

@@ -7,7 +7,7 @@ use crate::prelude::*;
 pub(crate) const ATTACK: Attack = Attack {
     name: "set-flags",
     told: "make a file immutable that I may only read",
-    kernels: Kernels::Only(&["6.12", "6.18", "7.3"]),
+    kernels: Kernels::Only(&["6.12", "6.18", "7"]),
     ordinary: true,
     rows,
     run,
