@@ -1,4 +1,4 @@
-//! Newer kernels open the accounting file on a mount of their own, which no rule can name.
+//! Newer kernels open the accounting file twice, the second time on a mount of their own, which no rule can name.
 
 use crate::prelude::*;
 
@@ -16,6 +16,7 @@ fn rows() -> Vec<Case> {
         ATTACK
             .row(&["{dir}/victim"])
             .file("{dir}/victim")
+            .given("file.write", "{dir}/victim")
             .refused(Hook::FileOpen, Family::File, Reason::Unreachable)
             .needing("write")
             .optional()
