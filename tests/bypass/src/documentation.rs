@@ -54,7 +54,8 @@ fn text() -> String {
     for (group, attacks) in GROUPS {
         let _ = write!(
             text,
-            "\n## {}{}\n\n| Attack, in the attacker's words | Refused at | Reason | Kernels | As user | Test |\n|---|---|---|---|---|---|\n",
+            "\n## {}{}\n\n| Attack, in the attacker's words | Refused at | Reason | Kernels | As user | Test |\n\
+             |---|---|---|---|---|---|\n",
             group[..1].to_uppercase(),
             &group[1..]
         );

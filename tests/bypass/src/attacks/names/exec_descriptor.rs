@@ -21,7 +21,7 @@ fn rows() -> Vec<Case> {
             .needing("exec")
             .about("{dir}/evil")
     };
-    vec![evil("execveat"), evil("proc-self-fd"), evil("dev-fd")]
+    vec![evil("execveat"), evil("proc-self-fd"), evil("thread-self-fd")]
 }
 
 fn run(words: &[&str]) -> Outcome {
@@ -30,7 +30,7 @@ fn run(words: &[&str]) -> Outcome {
     let held = calls::files::open(evil, OFlag::O_PATH)?;
     match how {
         "proc-self-fd" => calls::process::run(&calls::files::magic_link(&held)),
-        "dev-fd" => {
+        "thread-self-fd" => {
             calls::process::run(&format!("/proc/thread-self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held)))
         }
         _ => calls::process::spawn(|| calls::process::exec_descriptor(&held)),
