@@ -10,7 +10,7 @@ use crate::{rights::Rights, verdict::FAMILY_SLOTS};
 
 /// Part of the pin path. Any change to a type in this module, [`crate::event`] or [`crate::verdict`] that an older
 /// program would misread raises it.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Longest name the kernel hands out (`PATH_MAX`), in bytes.
 pub const PATH_MAX: u32 = 4096;
@@ -74,6 +74,10 @@ pub struct Head {
     pub start: u32,
     /// [`content`] bits: what the tables hold at all, so that a hook can skip a look-up that cannot hit.
     pub content: u32,
+    /// Bit *n* allows netlink sockets of protocol *n*.
+    pub netlink: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Byte class of each byte value.
     pub class_of: [u8; 256],
 }
@@ -93,6 +97,8 @@ impl Head {
         classes: 0,
         start: 0,
         content: 0,
+        netlink: 0,
+        reserved: 0,
         class_of: [0; 256],
     };
 }
@@ -115,6 +121,8 @@ pub mod content {
     pub const EXACT: u32 = 1 << 0;
     /// There are network prefixes.
     pub const PREFIXES: u32 = 1 << 1;
+    /// There are interpreters.
+    pub const INTERPRETERS: u32 = 1 << 2;
 }
 
 /// What one rule, or several on the same name together, grant.
@@ -244,8 +252,34 @@ pub struct Label {
     /// Non-zero while an entering task is starting a program that is not a launcher: the label arms once the exec has
     /// passed the point of no return.
     pub arming: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// [`program`] bits: what the task runs.
+    pub program: u32,
+    /// While [`program::SEEKING`]: half of the [`crate::hash::Sip`] of the last component of the script's name.
+    pub script: u64,
+}
+
+/// Bits of [`Label::program`].
+pub mod program {
+    /// An interpreter: files that it reads as code must be listed as such.
+    pub const INTERPRETER: u32 = 1 << 0;
+    /// It has not opened its script yet: whatever it reads is taken for code.
+    pub const SEEKING: u32 = 1 << 1;
+    /// Its arguments were refused: it must not run.
+    pub const REFUSED: u32 = 1 << 2;
+    /// The program that is being started is an interpreter.
+    pub const NEXT: u32 = 1 << 3;
+}
+
+/// What sticks to a connected internet socket: the policy that allowed its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SocketLabel {
+    /// The policy slot.
+    pub slot: Slot,
+    /// [`Head::incarnation`] of the policy.
+    pub incarnation: u32,
+    /// [`Control::generation`] under which it was decided. The policy may have changed since.
+    pub generation: u64,
 }
 
 crate::codes::codes! {
@@ -288,7 +322,7 @@ pub const COUNTERS: u32 = 16;
 
 const _: () = {
     assert!(size_of::<Control>() == 32);
-    assert!(size_of::<Head>() == 312);
+    assert!(size_of::<Head>() == 320);
     assert!(size_of::<Grant>() == 8);
     assert!(size_of::<ExactKey>() == 24);
     assert!(size_of::<ArenaChunk>() == 64);
@@ -296,6 +330,7 @@ const _: () = {
     assert!(size_of::<PortSpan>() == 8);
     assert!(size_of::<PortRange>() == 16);
     assert!(size_of::<Binding>() == 8);
-    assert!(size_of::<Label>() == 24);
+    assert!(size_of::<Label>() == 32);
+    assert!(size_of::<SocketLabel>() == 16);
     assert!(Counter::ALL.len() <= COUNTERS as usize);
 };

@@ -11,7 +11,7 @@ use crate::{
     abi::{ACCEPT_CELLS, ExactKey, Grant, Head, PATH_MAX, PortRange, PortSpan, PrefixKey, content, switch},
     hash::{Key, Sip},
     hook::Privilege,
-    net::Flow,
+    net::{AF_NETLINK, Flow},
     rights::Rights,
     verdict::{Decision, Fault, Reason},
 };
@@ -49,6 +49,60 @@ pub trait Text {
     }
     /// Bytes `8 * index ..`, little endian, zero padded. `None` past the buffer.
     fn word(&self, index: u32) -> Option<u64>;
+    /// The last eight bytes, the last one in the highest byte; zeros before a shorter text.
+    fn tail(&self) -> Option<u64>;
+}
+
+/// Whether a file is code for some interpreter by the look of its name. An interpreter loads such files as modules.
+#[inline(always)]
+pub fn is_code_name<T: Text>(name: &T) -> bool {
+    // What cannot be read is taken for code.
+    let Some(tail) = name.tail() else { return true };
+    // Spelt out, because a table would lie on the BPF stack.
+    ends_with(tail, *b".py")
+        || ends_with(tail, *b".pyc")
+        || ends_with(tail, *b".pyw")
+        || ends_with(tail, *b".pth")
+        || ends_with(tail, *b".pl")
+        || ends_with(tail, *b".pm")
+        || ends_with(tail, *b".rb")
+        || ends_with(tail, *b".sh")
+        || ends_with(tail, *b".bash")
+        || ends_with(tail, *b".js")
+        || ends_with(tail, *b".mjs")
+        || ends_with(tail, *b".cjs")
+        || ends_with(tail, *b".jar")
+        || ends_with(tail, *b".class")
+        || ends_with(tail, *b".php")
+        || ends_with(tail, *b".phar")
+        || ends_with(tail, *b".lua")
+        || ends_with(tail, *b".tcl")
+        || ends_with(tail, *b".awk")
+        || ends_with(tail, *b".el")
+}
+
+/// Whether a [`Text::tail`] ends with these bytes, eight at most.
+#[inline(always)]
+const fn ends_with<const N: usize>(tail: u64, end: [u8; N]) -> bool {
+    let mut wanted = 0_u64;
+    let mut place = 0;
+    while place < N {
+        wanted |= (end[place] as u64) << (8 * place);
+        place += 1;
+    }
+    tail >> (64 - 8 * N) == wanted
+}
+
+/// The keyed hash of a name.
+///
+/// # Errors
+/// The name cannot be read.
+#[inline(always)]
+pub fn hash_of_name<T: Text, L: Tables>(name: &T, tables: &L) -> Result<[u64; 2], Fault> {
+    let len = name.len();
+    let mut pass = HashPass { name, sip: Sip::new(tables.hash_key()), complete: true };
+    tables.repeat(len.div_ceil(8), &mut pass);
+    if pass.complete { Ok(pass.sip.finish(len)) } else { Err(Fault::KernelRead) }
 }
 
 /// A name held in a slice.
@@ -62,6 +116,11 @@ impl Text for Bytes<'_> {
 
     fn word(&self, index: u32) -> Option<u64> {
         Some(crate::hash::word_of(self.0, index))
+    }
+
+    fn tail(&self) -> Option<u64> {
+        let last = self.0.get(self.0.len().saturating_sub(8)..)?;
+        Some(last.iter().fold(0, |tail, byte| tail >> 8 | u64::from(*byte) << 56))
     }
 }
 
@@ -101,6 +160,8 @@ pub enum Request<'a, T> {
         family: u32,
         /// `SOCK_RAW` or `SOCK_PACKET`.
         raw: bool,
+        /// Protocol within the family. Only that of netlink sockets matters here.
+        protocol: u32,
     },
     /// A privileged door.
     Privilege(Privilege),
@@ -117,8 +178,12 @@ pub fn decide<T: Text, L: Tables>(request: &Request<'_, T>, head: &Head, tables:
             switched(head.switches & switch::ANONYMOUS_EXEC != 0, Reason::AnonymousExec)
         }
         Request::Address { address, port, flow } => address_decision(address, port, flow, head, tables),
-        Request::Socket { family, raw } => {
-            let listed = family < 64 && (head.socket_families >> (family & 63)) & 1 != 0;
+        Request::Socket { family, raw, protocol } => {
+            let listed = if family == AF_NETLINK {
+                protocol < 32 && (head.netlink >> (protocol & 31)) & 1 != 0
+            } else {
+                family < 64 && (head.socket_families >> (family & 63)) & 1 != 0
+            };
             let type_ok = !raw || head.switches & switch::RAW_SOCKETS != 0;
             switched(listed && type_ok, Reason::SocketFamily)
         }
@@ -145,7 +210,7 @@ fn object<T: Text, L: Tables>(name: &T, needed: Rights, head: &Head, tables: &L)
 
 #[inline(always)]
 const fn unnamed(why: Reason, needed: Rights, head: &Head) -> Decision {
-    let code = needed.0 & (Rights::EXEC.0 | Rights::LIBRARY.0) != 0;
+    let code = needed.0 & (Rights::EXEC.0 | Rights::LIBRARY.0 | Rights::CODE.0) != 0;
     let switch = if code { switch::UNLINKED_EXEC } else { switch::UNLINKED_FILES };
     switched(matches!(why, Reason::Unlinked) && head.switches & switch != 0, why)
 }
@@ -179,13 +244,7 @@ pub fn granted<T: Text, L: Tables>(
 
 #[inline(always)]
 fn exact_grant<T: Text, L: Tables>(name: &T, head: &Head, tables: &L) -> Result<Option<Grant>, Fault> {
-    let len = name.len();
-    let mut pass = HashPass { name, sip: Sip::new(tables.hash_key()), complete: true };
-    tables.repeat(len.div_ceil(8), &mut pass);
-    if !pass.complete {
-        return Err(Fault::KernelRead);
-    }
-    let key = ExactKey { table: head.table, len, hash: pass.sip.finish(len) };
+    let key = ExactKey { table: head.table, len: name.len(), hash: hash_of_name(name, tables)? };
     Ok(tables.exact(&key))
 }
 
@@ -458,12 +517,42 @@ mod tests {
     }
 
     #[test]
+    fn code_is_known_by_its_name() {
+        let table: &[(&[u8], bool)] = &[
+            (b"/srv/app/main.py", true),
+            (b"/a.class", true),
+            (b".py", true),
+            (b"py", false),
+            (b"/x.bashrc", false),
+            (b"/srv/data.csv", false),
+            (b"/srv/py", false),
+            (b"/srv/app.py/data", false),
+            (b"", false),
+            (b"/srv/app.PY", false),
+        ];
+        for (name, expected) in table {
+            assert_eq!(is_code_name(&Bytes(name)), *expected, "{}", name.escape_ascii());
+        }
+    }
+
+    #[test]
     fn socket_families_above_the_mask_are_refused() {
         let all = Head { socket_families: u64::MAX, ..head() };
-        let ask = |family, raw| decide(&Ask::Socket { family, raw }, &all, &tiny()).verdict;
+        let ask = |family, raw| decide(&Ask::Socket { family, raw, protocol: 0 }, &all, &tiny()).verdict;
         assert_eq!(ask(2, false), Verdict::Allow);
         assert_eq!(ask(2, true), Verdict::Deny);
         assert_eq!(ask(64, false), Verdict::Deny);
         assert_eq!(ask(66, false), Verdict::Deny);
+    }
+
+    #[test]
+    fn netlink_is_decided_by_protocol() {
+        let route = Head { netlink: 1, ..head() };
+        let ask =
+            |protocol| decide(&Ask::Socket { family: 16, raw: false, protocol }, &route, &tiny()).verdict;
+        assert_eq!(ask(0), Verdict::Allow);
+        for refused in [1, 9, 31, 32, u32::MAX] {
+            assert_eq!(ask(refused), Verdict::Deny, "{refused}");
+        }
     }
 }

@@ -4,8 +4,22 @@
 //! programs add them to pointers. The verifier treats frozen read-only data as constants, so one binary verifies on
 //! every kernel that has the fields, wherever they lie. Adding a field is adding a line here.
 
+/// What a [`Field`]'s offset says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Bytes from the start of the struct. A kernel without the field is not supported.
+    Bytes,
+    /// Bytes from the start of the struct, or [`ABSENT`].
+    OptionalBytes,
+    /// Bits from the start of the struct, or [`ABSENT`].
+    OptionalBit,
+}
+
+/// The offset of a field that the running kernel lacks.
+pub const ABSENT: u32 = u32::MAX;
+
 macro_rules! fields {
-    ($($(#[$meta:meta])* $variant:ident => $structure:literal . $path:literal,)+) => {
+    ($($(#[$meta:meta])* $variant:ident => $structure:literal . $path:literal $(as $shape:ident)?,)+) => {
         /// A field, named after its place.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
@@ -16,6 +30,11 @@ macro_rules! fields {
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
             /// How many there are.
             pub const COUNT: usize = Self::ALL.len();
+
+            /// What its offset says.
+            pub const fn shape(self) -> Shape {
+                match self { $(Self::$variant => fields!(@shape $($shape)?),)+ }
+            }
 
             /// The struct that holds it.
             pub const fn structure(self) -> &'static str {
@@ -28,6 +47,8 @@ macro_rules! fields {
             }
         }
     };
+    (@shape) => { Shape::Bytes };
+    (@shape $shape:ident) => { Shape::$shape };
 }
 
 fields! {
@@ -63,6 +84,18 @@ fields! {
     InodeSb => "inode"."i_sb",
     /// Magic number of the file system.
     SbMagic => "super_block"."s_magic",
+    /// `struct dentry *`.
+    SbRoot => "super_block"."s_root",
+    /// The mounts of the file system: a list head, or (since 6.18) the first `struct mount *`.
+    SbMounts => "super_block"."s_mounts",
+    /// Links the mounts of a file system: a list head, before 6.18.
+    MountInstance => "mount"."mnt_instance" as OptionalBytes,
+    /// Links the mounts of a file system: `struct mount *`, since 6.18.
+    MountNextForSb => "mount"."mnt_next_for_sb" as OptionalBytes,
+    /// Any field of the struct whose existence (since 6.2) says that hooks on attributes get an idmap first.
+    MntIdmapCount => "mnt_idmap"."count" as OptionalBytes,
+    /// `unsigned int`: which attributes change.
+    IattrValid => "iattr"."ia_valid",
     /// Where a mount shows up in a vfsmount pointer.
     MountVfs => "mount"."mnt",
     /// `struct mount *`.
@@ -75,6 +108,12 @@ fields! {
     MountRoot => "mount"."mnt.mnt_root",
     /// `struct file *`.
     BprmFile => "linux_binprm"."file",
+    /// `unsigned long`: where the arguments start on the new program's stack.
+    BprmP => "linux_binprm"."p",
+    /// `int`: how many arguments there are.
+    BprmArgc => "linux_binprm"."argc",
+    /// The kernel is only asked whether it would start the file (`AT_EXECVE_CHECK`, since 6.14).
+    BprmIsCheck => "linux_binprm"."is_check" as OptionalBit,
     /// `struct file *`.
     VmaFile => "vm_area_struct"."vm_file",
     /// `unsigned long`.
@@ -103,6 +142,12 @@ fields! {
     TaskComm => "task_struct"."comm",
     /// `struct mm_struct *`.
     TaskMm => "task_struct"."mm",
+    /// `unsigned int`.
+    TaskPersonality => "task_struct"."personality",
+    /// `const struct cred *` that the task acts with.
+    TaskCred => "task_struct"."cred",
+    /// `const struct cred *` that is the task's own.
+    TaskRealCred => "task_struct"."real_cred",
     /// `unsigned int`.
     TaskFlags => "task_struct"."flags",
     /// `struct css_set *`.
@@ -137,6 +182,12 @@ fields! {
     SockRcvSaddr => "sock"."__sk_common.skc_rcv_saddr",
     /// Local IPv6 address.
     SockV6RcvSaddr => "sock"."__sk_common.skc_v6_rcv_saddr",
+    /// Peer's port, network byte order; 0 while there is no peer.
+    SockDport => "sock"."__sk_common.skc_dport",
+    /// Peer's IPv4 address.
+    SockDaddr => "sock"."__sk_common.skc_daddr",
+    /// Peer's IPv6 address.
+    SockV6Daddr => "sock"."__sk_common.skc_v6_daddr",
     /// `struct path` a unix socket is bound to.
     UnixPath => "unix_sock"."path",
     /// `struct unix_address *`.

@@ -99,6 +99,56 @@ codes! {
         TaskKill = 46 => "task_kill",
         /// Remounts.
         SbRemount = 47 => "sb_remount",
+        /// Every mapping, and growth of the heap.
+        MmapAddr = 48 => "mmap_addr",
+        /// The kernel is asked whether it would start a program (`AT_EXECVE_CHECK`).
+        BprmCredsForExec = 49 => "bprm_creds_for_exec",
+        /// Changes of attributes; times are judged here.
+        InodeSetattr = 50 => "inode_setattr",
+        /// Setting an access control list.
+        InodeSetAcl = 51 => "inode_set_acl",
+        /// Removing an access control list.
+        InodeRemoveAcl = 52 => "inode_remove_acl",
+        /// Setting file flags and project ids (`FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`).
+        InodeFileSetattr = 53 => "inode_file_setattr",
+        /// `ioctl(2)`.
+        FileIoctl = 54 => "file_ioctl",
+        /// `ioctl(2)` of 32-bit programs.
+        FileIoctlCompat = 55 => "file_ioctl_compat",
+        /// Watches of inotify, fanotify and dnotify.
+        PathNotify = 56 => "path_notify",
+        /// Creation of keys and keyrings.
+        KeyAlloc = 57 => "key_alloc",
+        /// Use of keys and keyrings.
+        KeyPermission = 58 => "key_permission",
+        /// `io_uring` with a kernel thread that submits.
+        UringSqpoll = 59 => "uring_sqpoll",
+        /// `io_uring` requests with other credentials.
+        UringOverrideCreds = 60 => "uring_override_creds",
+        /// Setting the clock.
+        Settime = 61 => "settime",
+        /// `quotactl(2)`.
+        Quotactl = 62 => "quotactl",
+        /// Turning quotas on.
+        QuotaOn = 63 => "quota_on",
+        /// The kernel's log.
+        Syslog = 64 => "syslog",
+        /// Creation of a tun or tap device.
+        TunDevCreate = 65 => "tun_dev_create",
+        /// Opening an existing tun or tap device.
+        TunDevOpen = 66 => "tun_dev_open",
+        /// Changing another task's scheduling.
+        TaskSetscheduler = 67 => "task_setscheduler",
+        /// Changing a task's nice value.
+        TaskSetnice = 68 => "task_setnice",
+        /// Changing a task's I/O priority.
+        TaskSetioprio = 69 => "task_setioprio",
+        /// Changing another task's limits.
+        TaskPrlimit = 70 => "task_prlimit",
+        /// Moving another task's memory between nodes.
+        TaskMovememory = 71 => "task_movememory",
+        /// Use of a capability.
+        Capable = 72 => "capable",
     }
 }
 
@@ -146,10 +196,29 @@ codes! {
         Signal = 9 => "signal",
         /// Device nodes.
         MakeDevice = 10 => "make-device",
-        /// Setting and removing extended attributes.
-        SetXattr = 11 => "set-xattr",
+        // 11 was `set-xattr`.
         /// Renaming directories, which renames everything below them.
         RenameDirectory = 12 => "rename-directory",
+        /// fanotify groups that decide about other tasks' accesses, and watches of whole mounts and file systems.
+        Fanotify = 13 => "fanotify",
+        /// Keys and keyrings of the kernel.
+        Keyring = 14 => "keyring",
+        /// Setting the clock.
+        SetTime = 15 => "set-time",
+        /// Disk quotas.
+        Quota = 16 => "quota",
+        /// Reading and clearing the kernel's log.
+        KernelLog = 17 => "kernel-log",
+        /// tun and tap devices.
+        Tun = 18 => "tun",
+        /// Scheduling, priorities and limits of tasks outside the workload.
+        Schedule = 19 => "schedule",
+        /// Rebooting, and loading another kernel.
+        Reboot = 20 => "reboot",
+        /// I/O ports, raw memory and other ways to change the running kernel.
+        RawIo = 21 => "raw-io",
+        /// Typing into a terminal as if its user did (`TIOCSTI`, `TIOCLINUX`).
+        TerminalInput = 22 => "terminal-input",
     }
 }
 

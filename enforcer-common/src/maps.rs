@@ -24,6 +24,8 @@ pub const LABELS: &str = "LABELS";
 pub const SCRATCH: &str = "SCRATCH";
 /// Ring buffer of [`crate::event`] records. Written by the programs.
 pub const EVENTS: &str = "EVENTS";
+/// Socket storage of [`crate::abi::SocketLabel`]s. Written by the programs.
+pub const SOCKETS: &str = "SOCKETS";
 /// Array of one `u32`: how often a task was moved into a bound cgroup. Written by the programs, apart from
 /// [`CONTROL`], so that neither side can overwrite the other's increments.
 pub const ATTACHES: &str = "ATTACHES";
@@ -31,11 +33,17 @@ pub const ATTACHES: &str = "ATTACHES";
 pub const COUNTERS: &str = "COUNTERS";
 
 /// Every map that is pinned.
-pub const PINNED: &[&str] =
-    &[CONTROL, HEADS, EXACT, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, EVENTS, ATTACHES, COUNTERS];
+pub const PINNED: &[&str] = &[
+    CONTROL, HEADS, EXACT, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, SOCKETS, EVENTS, ATTACHES,
+    COUNTERS,
+];
 
-/// Read-only global: `[u32; Field::COUNT]`, the offsets of [`crate::field::Field`]s in bytes.
+/// Read-only global: `[u32; Field::COUNT]`, the offsets of [`crate::field::Field`]s in units of their shapes.
 pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";
+/// Read-only global: `u64`, the address of the kernel's `rename_lock`, a sequence lock.
+pub const RENAME_LOCK: &str = "RENAME_LOCK";
+/// Read-only global: `u64`, the address of the kernel's `mount_lock`, a sequence lock.
+pub const MOUNT_LOCK: &str = "MOUNT_LOCK";
 /// Read-only global: `u32`, inode number of the host's mount namespace (`/proc/1/ns/mnt`).
 pub const HOST_MNT_NS: &str = "HOST_MNT_NS";
 

@@ -65,6 +65,26 @@ pub enum Direction {
     Bind,
 }
 
+/// `AF_NETLINK`, whose protocols are kernel subsystems: each is listed on its own.
+pub const AF_NETLINK: u32 = 16;
+/// A socket's family and, for netlink, its protocol in one number, as events and rules name it: the family below 256,
+/// a netlink protocol times 256 above it. What does not fit is nothing a rule could list, and becomes 255.
+#[inline(always)]
+#[must_use]
+pub const fn socket_class(family: u32, protocol: u32) -> u32 {
+    if family == AF_NETLINK {
+        let protocol = if protocol < 255 { protocol } else { 255 };
+        return family | protocol << 8;
+    }
+    if family < 255 { family } else { 255 }
+}
+
+/// The family and the netlink protocol of a [`socket_class`].
+#[must_use]
+pub const fn of_socket_class(class: u32) -> (u32, u32) {
+    (class & 0xff, class >> 8)
+}
+
 /// `IPPROTO_TCP`.
 pub const IPPROTO_TCP: u32 = 6;
 /// `IPPROTO_UDP`.
@@ -83,4 +103,19 @@ pub const IPPROTO_MPTCP: u32 = 262;
 pub const fn v4_mapped(address: [u8; 4]) -> [u8; 16] {
     let [a, b, c, d] = address;
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn socket_classes_round_trip() {
+        for (family, protocol) in [(2, 0), (16, 0), (16, 9), (16, 254)] {
+            assert_eq!(of_socket_class(socket_class(family, protocol)), (family, protocol));
+        }
+        assert_eq!(socket_class(2, 6), 2, "only netlink's protocol counts");
+        assert_eq!(socket_class(16 + 256, 0), 255, "no number passes for netlink");
+        assert_eq!(of_socket_class(socket_class(16, u32::MAX)), (16, 255));
+    }
 }

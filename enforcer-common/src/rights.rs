@@ -3,7 +3,7 @@
 /// A set of rights on one object name (a path, or `@name` for an abstract unix socket).
 ///
 /// A request is allowed when the union of what all matching rules grant contains every right it needs. What a rule
-/// implies (`exec` implies `library`, `library` implies `read`, `create` implies `write`) is added at compile time,
+/// implies (`exec` implies `library`, `library` implies `code`, `code` implies `read`, `create` implies `write`) is added at compile time,
 /// so the kernel only tests bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Rights(pub u16);
@@ -26,6 +26,11 @@ impl Rights {
     /// Bind a unix socket to this name.
     pub const UNIX_BIND: Self = Self(1 << 6);
 
+    /// Read the file as code, as an interpreter does.
+    pub const CODE: Self = Self(1 << 8);
+    /// The program is an interpreter: what it reads as code must be listed.
+    pub const INTERPRETER: Self = Self(1 << 9);
+
     /// Every right with its name, lowest bit first.
     pub const NAMES: &'static [(Self, &'static str)] = &[
         (Self::EXEC, "exec"),
@@ -35,6 +40,8 @@ impl Rights {
         (Self::CREATE, "create"),
         (Self::UNIX_CONNECT, "unix-connect"),
         (Self::UNIX_BIND, "unix-bind"),
+        (Self::CODE, "code"),
+        (Self::INTERPRETER, "interpreter"),
     ];
 
     /// Both sets together.
@@ -73,6 +80,9 @@ impl Rights {
             bits |= Self::LIBRARY.0;
         }
         if bits & Self::LIBRARY.0 != 0 {
+            bits |= Self::CODE.0;
+        }
+        if bits & Self::CODE.0 != 0 {
             bits |= Self::READ.0;
         }
         if bits & Self::CREATE.0 != 0 {
@@ -94,8 +104,10 @@ mod tests {
     #[test]
     fn implications() {
         let all = [
-            (Rights::EXEC, Rights(0b00111)),
-            (Rights::LIBRARY, Rights(0b00110)),
+            (Rights::EXEC, Rights(0b1_0000_0111)),
+            (Rights::LIBRARY, Rights(0b1_0000_0110)),
+            (Rights::CODE, Rights(0b1_0000_0100)),
+            (Rights::INTERPRETER, Rights::INTERPRETER),
             (Rights::READ, Rights(0b00100)),
             (Rights::WRITE, Rights(0b01000)),
             (Rights::CREATE, Rights(0b11000)),

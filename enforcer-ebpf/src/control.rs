@@ -8,14 +8,15 @@ use enforcer_common::{
     event::{EVENT_MAX, HEADER_LEN, MAGIC, ObjectKind, flag},
     field::Field,
     hook::{Hook, Privilege},
+    net::socket_class,
     rights::Rights,
     verdict::{Decision, Family, Fault, Mode, outcome},
 };
 
 use crate::{
-    kernel::{self, Raw},
+    kernel::{self, Raw, Typed},
     maps::EVENTS,
-    name::{self, Name, Place},
+    name::{self, Name, Place, Scratch, Span},
     subject::{self, Standing, Subject},
     tables::count,
 };
@@ -96,6 +97,26 @@ impl Point {
             Ok(span) => span,
             Err(fault) => return self.fault(subject, needed, fault),
         };
+        self.decide_named(subject, span, scratch, needed)
+    }
+
+    /// Decides about rights on an object of which only the dentry is known.
+    #[inline(always)]
+    pub fn decide_dentry(self, subject: &Subject, dentry: Typed, needed: Rights) -> i32 {
+        let scratch = match name::scratch() {
+            Ok(scratch) => scratch,
+            Err(fault) => return self.fault(subject, needed, fault),
+        };
+        let span = match name::of_dentry(dentry.raw(), scratch) {
+            Ok(span) => span,
+            Err(fault) => return self.fault(subject, needed, fault),
+        };
+        self.decide_named(subject, span, scratch, needed)
+    }
+
+    /// Decides about rights on an object that has been named.
+    #[inline(always)]
+    pub fn decide_named(self, subject: &Subject, span: Span, scratch: &Scratch, needed: Rights) -> i32 {
         let name = span.name(scratch);
         match span.unnamed() {
             None => self.decide(subject, &Request::Object { name: &name, needed }),
@@ -169,9 +190,9 @@ impl Report {
                 self.port = u32::from(port);
                 self.detail = flow.0;
             }
-            Request::Socket { family, raw } => {
+            Request::Socket { family, raw, protocol } => {
                 self.kind = ObjectKind::Socket;
-                self.detail = family;
+                self.detail = socket_class(family, protocol);
                 self.port = u32::from(raw);
             }
             Request::Privilege(privilege) => {

@@ -10,20 +10,76 @@ use aya_ebpf::{
     bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, task_struct},
     helpers::generated as helpers,
 };
-use enforcer_common::{field::Field, verdict::Fault};
+use enforcer_common::{
+    field::{ABSENT, Field},
+    verdict::Fault,
+};
 
-use crate::maps::TaskStorage;
+use crate::maps::{SocketStorage, TaskStorage};
 
 #[unsafe(no_mangle)]
 static FIELD_OFFSETS: [u32; Field::COUNT] = [0; Field::COUNT];
 #[unsafe(no_mangle)]
 static HOST_MNT_NS: u32 = 0;
+#[unsafe(no_mangle)]
+static RENAME_LOCK: u64 = 0;
+#[unsafe(no_mangle)]
+static MOUNT_LOCK: u64 = 0;
 
 #[inline(always)]
 fn offset(field: Field) -> u64 {
     // SAFETY: in bounds, since `Field` has `COUNT` values. Volatile because the loader overwrites the section before
     // the kernel freezes it, which the compiler cannot know.
     u64::from(unsafe { ptr::read_volatile(&raw const FIELD_OFFSETS[field as usize]) })
+}
+
+/// Whether the running kernel has an optional field.
+#[inline(always)]
+pub fn has(field: Field) -> bool {
+    offset(field) != u64::from(ABSENT)
+}
+
+/// The sequence counts of the locks that writers hold while they rename and while they mount; odd while one does.
+/// `seqlock_t` starts with its count on every kernel (5.7 to 7.3).
+#[inline(always)]
+pub fn tree_sequence() -> Result<u64, Fault> {
+    // SAFETY: as in `offset`.
+    let (rename, mount) =
+        unsafe { (ptr::read_volatile(&raw const RENAME_LOCK), ptr::read_volatile(&raw const MOUNT_LOCK)) };
+    let (rename, mount) = (Raw(rename).load::<u32>()?, Raw(mount).load::<u32>()?);
+    Ok(u64::from(rename) << 32 | u64::from(mount))
+}
+
+/// Whether a sequence says that a writer is at work.
+#[inline(always)]
+pub const fn is_disturbed(sequence: u64) -> bool {
+    sequence & (1 << 32 | 1) != 0
+}
+
+/// Keeps two branches from being merged into one with computed operands.
+#[inline(always)]
+pub fn apart() {
+    let nothing = 0_u64;
+    // SAFETY: moves a register to itself. Not `pure`, so it stays where it stands.
+    unsafe {
+        core::arch::asm!("{nothing} = {nothing}", nothing = inout(reg) nothing => _, options(nomem, nostack))
+    };
+}
+
+/// Whether the kernel acts with other credentials than the current task's own: within overlayfs, or for `io_uring`
+/// with a registered personality.
+#[inline(always)]
+pub fn acts_for_another() -> bool {
+    let task = current();
+    task.follow(Field::TaskCred).as_ptr() != task.follow(Field::TaskRealCred).as_ptr()
+}
+
+/// Whether all readable memory of the current task is executable.
+#[inline(always)]
+pub fn read_implies_exec() -> bool {
+    /// Stable since 2.6.
+    const READ_IMPLIES_EXEC: u32 = 0x0040_0000;
+    current().get::<u32>(Field::TaskPersonality) & READ_IMPLIES_EXEC != 0
 }
 
 /// Inode number of the host's mount namespace.
@@ -56,6 +112,18 @@ impl Typed {
         // SAFETY: the verifier checks the type and the offset of this load; a stale pointer reads as zero, because
         // the kernel handles faults of such loads.
         unsafe { self.0.byte_add(offset(field) as usize).cast::<T>().read_volatile() }
+    }
+
+    /// Reads a bitfield of one bit. False where the kernel lacks it.
+    #[inline(always)]
+    pub fn bit(self, field: Field) -> bool {
+        if !has(field) {
+            return false;
+        }
+        let bit = offset(field);
+        // SAFETY: as in `get`.
+        let byte = unsafe { self.0.byte_add(bit as usize / 8).cast::<u8>().read_volatile() };
+        byte >> (bit % 8) & 1 != 0
     }
 
     /// Follows a pointer field.
@@ -154,6 +222,18 @@ impl Raw {
     }
 }
 
+/// Copies a NUL-terminated string of less than `room` bytes from the current task's memory to `to`; its length without
+/// the NUL.
+///
+/// # Safety
+/// `to` is valid for writes of `room` bytes.
+#[inline(always)]
+pub unsafe fn copy_user_str(from: u64, to: *mut u8, room: u32) -> Result<u32, Fault> {
+    // SAFETY: by contract; the helper survives any source address.
+    let result = unsafe { helpers::bpf_probe_read_user_str(to.cast(), room, from as *const c_void) };
+    if result > 0 { Ok(result.cast_unsigned() as u32 - 1) } else { Err(Fault::KernelRead) }
+}
+
 /// The current task.
 #[inline(always)]
 pub fn current() -> Typed {
@@ -233,6 +313,19 @@ pub fn task_storage<T>(map: &TaskStorage<T>, task: Typed, create: bool) -> Optio
             ptr::null_mut(),
             flags,
         );
+        entry.cast::<T>().as_mut()
+    }
+}
+
+/// A socket's entry in a socket storage map.
+#[inline(always)]
+pub fn socket_storage<T>(map: &SocketStorage<T>, sock: Typed, create: bool) -> Option<&'static mut T> {
+    let flags = if create { u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE) } else { 0 };
+    // SAFETY: the map holds values of `T`, zeroed when created, for as long as the socket lives; entries are written
+    // with single aligned stores.
+    unsafe {
+        let entry =
+            helpers::bpf_sk_storage_get(map.as_ptr(), sock.as_ptr().cast_mut(), ptr::null_mut(), flags);
         entry.cast::<T>().as_mut()
     }
 }

@@ -4,13 +4,16 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE},
+    bindings::{
+        BPF_F_NO_PREALLOC,
+        bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
+    },
     macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, RingBuf},
 };
 use enforcer_common::abi::{
     ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, ExactKey, Grant, Head, Label, PortRange,
-    PortSpan, SLOTS,
+    PortSpan, SLOTS, SocketLabel,
 };
 
 #[map]
@@ -36,6 +39,8 @@ pub static COUNTERS: Array<u64> = Array::with_max_entries(COUNTER_SLOTS, 0);
 #[btf_map]
 pub static LABELS: TaskStorage<Label> = TaskStorage::new();
 #[btf_map]
+pub static SOCKETS: SocketStorage<SocketLabel> = SocketStorage::new();
+#[btf_map]
 pub static SCRATCH: TaskStorage<crate::name::Scratch> = TaskStorage::new();
 
 /// [`enforcer_common::abi::PrefixKey`] without its prefix length, which `aya_ebpf`'s trie key adds.
@@ -46,20 +51,27 @@ pub struct PrefixData {
     pub address: [u8; 16],
 }
 
-/// `BPF_MAP_TYPE_TASK_STORAGE`, which aya-ebpf 0.2 lacks: the BTF map definition and a getter.
+/// A local storage map, which aya-ebpf 0.2 lacks for tasks: the BTF map definition and a getter.
 #[repr(C)]
-pub struct TaskStorage<T> {
-    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
+pub struct LocalStorage<T, const TYPE: usize, const FLAGS: usize> {
+    r#type: *const [i32; TYPE],
     key: *const i32,
     value: *const T,
     max_entries: *const [i32; 0],
-    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+    map_flags: *const [i32; FLAGS],
 }
 
-// SAFETY: the fields only carry types for BTF; nothing ever reads through them.
-unsafe impl<T> Sync for TaskStorage<T> {}
+/// What sticks to a task.
+pub type TaskStorage<T> =
+    LocalStorage<T, { BPF_MAP_TYPE_TASK_STORAGE as usize }, { BPF_F_NO_PREALLOC as usize }>;
+/// What sticks to a socket.
+pub type SocketStorage<T> =
+    LocalStorage<T, { BPF_MAP_TYPE_SK_STORAGE as usize }, { BPF_F_NO_PREALLOC as usize }>;
 
-impl<T> TaskStorage<T> {
+// SAFETY: the fields only carry types for BTF; nothing ever reads through them.
+unsafe impl<T, const TYPE: usize, const FLAGS: usize> Sync for LocalStorage<T, TYPE, FLAGS> {}
+
+impl<T, const TYPE: usize, const FLAGS: usize> LocalStorage<T, TYPE, FLAGS> {
     const fn new() -> Self {
         Self {
             r#type: ptr::null(),

@@ -34,8 +34,11 @@ const TEXT_START: usize = HEADER_ROOM + EXE_MAX as usize + SLACK;
 const TEXT_END: usize = TEXT_START + SLACK + PATH_MAX as usize;
 /// All scratch bytes.
 const TEXT_LEN: usize = TEXT_END + SLACK;
-/// A path of `PATH_MAX` bytes has at most half as many components; the rest is for mounts on the way.
-const MAX_STEPS: u32 = PATH_MAX / 2 + 512;
+/// A path of `PATH_MAX` bytes has at most half as many components; the rest is for mounts on the way, and for walks
+/// that were disturbed and start again. A short path has hundreds of tries.
+const MAX_STEPS: u32 = PATH_MAX / 2 + 2048;
+/// The same for a walk that searches the mounts of a file system first: a node has tens of thousands.
+const MAX_SEARCH_STEPS: u32 = 1 << 17;
 
 /// `PROC_SUPER_MAGIC`.
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -50,20 +53,45 @@ pub struct Scratch {
 /// State of a walk. In a map value, so that the verifier assumes nothing about it from one round to the next.
 #[repr(C)]
 struct Walk {
-    dentry: u64,
-    mount: u64,
+    /// Where the walk starts. The mount is 0 where it has to be searched for.
+    first_dentry: u64,
+    first_mount: u64,
+    /// Where the text starts to grow down from.
+    first_cursor: u64,
+    floor: u64,
+    /// Whether a missing hash entry means nothing.
+    pending: u64,
     /// `struct pid *` of the task's process if the object lies on procfs, else 0.
     own_pid: u64,
+    /// Sequence of the tree's locks at the start.
+    sequence: u64,
+    phase: u64,
+    dentry: u64,
+    mount: u64,
+    /// While searching: the link of the mount that is looked at.
+    link: u64,
     cursor: u64,
-    floor: u64,
     status: u64,
 }
 
+/// Phases: read the locks, find a mount, climb, read the locks again.
+const BEGIN: u64 = 0;
+const SEARCH: u64 = 1;
+const CLIMB: u64 = 2;
+const END: u64 = 3;
+
+/// Not finished within the rounds there are.
 const WALKING: u64 = 0;
+/// At the root of the task's mount namespace.
 const AT_ROOT: u64 = 1;
 const TOO_LONG: u64 = 2;
-const DETACHED: u64 = 3;
+/// At a root, but of another tree.
+const ELSEWHERE: u64 = 3;
 const BROKEN: u64 = 4;
+/// The name is gone.
+const UNLINKED: u64 = 5;
+/// No mount of the task's namespace leads to the dentry.
+const NO_MOUNT: u64 = 6;
 
 /// The current task's scratch memory, exclusively: hooks of one task do not nest.
 #[inline(always)]
@@ -97,19 +125,74 @@ impl Text for Name {
         let left = self.len.saturating_sub(index * 8);
         Some(if left >= 8 { word } else { word & !(u64::MAX << (left * 8)) })
     }
+
+    #[inline(always)]
+    fn tail(&self) -> Option<u64> {
+        // Every text starts behind the header.
+        let at = kernel::opaque(u64::from(self.start) + u64::from(self.len)).wrapping_sub(8);
+        if at > (TEXT_LEN - 8) as u64 {
+            return None;
+        }
+        // SAFETY: as in `word`.
+        let tail = unsafe {
+            kernel::load_unaligned((&raw const (*self.scratch).text).cast::<u8>().add(at as usize))
+        };
+        Some(if self.len >= 8 { tail } else { tail & !(u64::MAX >> (self.len * 8)) })
+    }
 }
 
 impl Name {
+    /// One byte; 0 past the end.
+    #[inline(always)]
+    pub fn byte(&self, index: u32) -> u8 {
+        let at = kernel::opaque(u64::from(self.start) + u64::from(index));
+        if index >= self.len || at >= TEXT_LEN as u64 {
+            return 0;
+        }
+        // SAFETY: `at` lies within `text`, just checked.
+        unsafe { (&raw const (*self.scratch).text).cast::<u8>().add(at as usize).read_volatile() }
+    }
+
     /// Where the text starts in the scratch memory.
     #[inline(always)]
     pub const fn start(&self) -> u32 {
         self.start
     }
 
+    /// The last `len` bytes.
+    #[inline(always)]
+    pub const fn last(self, len: u32) -> Self {
+        let cut = self.len.saturating_sub(len);
+        Self { start: self.start + cut, len: self.len - cut, ..self }
+    }
+
+    /// What follows the last slash.
+    #[inline(always)]
+    pub fn last_component(self) -> Self {
+        let mut pass = LastSlash { name: self, after: 0 };
+        repeat(self.len, &mut pass);
+        self.last(self.len.saturating_sub(pass.after))
+    }
+
     /// An empty text.
     #[inline(always)]
     pub const fn empty(scratch: &Scratch) -> Self {
         Span::path(TEXT_START as u32, 0).name(scratch)
+    }
+}
+
+struct LastSlash {
+    name: Name,
+    after: u32,
+}
+
+impl Step for LastSlash {
+    #[inline(always)]
+    fn step(&mut self, index: u32) -> ControlFlow<()> {
+        if self.name.byte(index) == b'/' {
+            self.after = index + 1;
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -184,91 +267,195 @@ impl Place {
     pub fn of_entry(path: Typed, dentry: Raw) -> Self {
         Self { mnt: path.follow(Field::PathMnt).raw(), dentry }
     }
-
-    /// Whether the name is gone: the dentry is not hashed, and it is no root that a mount makes reachable.
-    #[inline(always)]
-    fn is_unlinked(self) -> Result<bool, Fault> {
-        if !self.dentry.follow(Field::DentryHashPprev)?.is_null() {
-            return Ok(false);
-        }
-        let mount = self.mnt.container(Field::MountVfs);
-        Ok(mount.follow(Field::MountRoot)? != self.dentry)
-    }
 }
 
 /// Names the object at `place`. `pending` says that it is about to get its name (creation, `O_TMPFILE`), so a missing
 /// hash entry means nothing.
 #[inline(always)]
 pub fn of_place(place: Place, pending: bool, scratch: &mut Scratch) -> Result<Span, Fault> {
-    if !pending && place.is_unlinked()? {
-        return Ok(dentry_name(place.dentry, scratch)?.because(Reason::Unlinked));
-    }
-    scratch.walk.cursor = TEXT_END as u64;
-    scratch.walk.floor = TEXT_START as u64;
-    walk(place, scratch)?;
+    begin(place, TEXT_END as u32, TEXT_START as u32, pending, scratch)?;
+    repeat(MAX_STEPS, &mut Climb::<false> { scratch });
+    named(place.dentry, scratch)
+}
+
+/// Names an object of which the hook does not say by which mount it was reached: by the first mount of its file system
+/// in the task's namespace that leads to it.
+#[inline(always)]
+pub fn of_dentry(dentry: Raw, scratch: &mut Scratch) -> Result<Span, Fault> {
+    begin(Place { mnt: Raw(0), dentry }, TEXT_END as u32, TEXT_START as u32, false, scratch)?;
+    repeat(MAX_SEARCH_STEPS, &mut Climb::<true> { scratch });
+    named(dentry, scratch)
+}
+
+/// What a walk from `dentry` has found.
+#[inline(always)]
+fn named(dentry: Raw, scratch: &mut Scratch) -> Result<Span, Fault> {
+    check_finished(scratch)?;
     let start = scratch.walk.cursor as u32;
     let path = Span::path(start, (TEXT_END as u32).saturating_sub(start));
-    let status = scratch.walk.status;
-    if status == AT_ROOT {
-        let own = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
-        let reachable = Raw(scratch.walk.mount).follow(Field::MountNs)? == own;
-        return Ok(if reachable { path } else { path.because(Reason::Unreachable) });
-    }
-    if status == TOO_LONG {
+    match scratch.walk.status {
+        AT_ROOT => Ok(path),
         // One byte more than any rule can name, so that the decision is `PathTooLong`.
-        return Ok(Span::path(start, PATH_MAX + 1));
+        TOO_LONG => Ok(Span::path(start, PATH_MAX + 1)),
+        UNLINKED => Ok(of_dentry_alone(dentry, scratch)?.because(Reason::Unlinked)),
+        NO_MOUNT => Ok(of_dentry_alone(dentry, scratch)?.because(Reason::Unreachable)),
+        _ => Ok(path.because(Reason::Unreachable)),
     }
-    Ok(path.because(Reason::Unreachable))
 }
 
 /// Writes the path of `place` below `before` (a place in the text), leaf first, and returns its start and whether its
 /// front did not fit.
 #[inline(always)]
 pub fn prepend_exe(place: Place, before: u32, scratch: &mut Scratch) -> Result<(u32, bool), Fault> {
-    scratch.walk.cursor = u64::from(before);
-    scratch.walk.floor = u64::from(before.saturating_sub(EXE_MAX));
-    walk(place, scratch)?;
-    Ok((scratch.walk.cursor as u32, scratch.walk.status != AT_ROOT))
+    begin(place, before, before.saturating_sub(EXE_MAX), true, scratch)?;
+    repeat(MAX_STEPS, &mut Climb::<false> { scratch });
+    check_finished(scratch)?;
+    let whole = scratch.walk.status == AT_ROOT || scratch.walk.status == ELSEWHERE;
+    Ok((scratch.walk.cursor as u32, !whole))
 }
 
+/// Prepares a walk from `place` to a root, which is done again and again until nobody renamed or mounted anything
+/// meanwhile: a walk that sees one component before and another after a rename would compose a name that never was.
 #[inline(always)]
-fn walk(place: Place, scratch: &mut Scratch) -> Result<(), Fault> {
+fn begin(place: Place, cursor: u32, floor: u32, pending: bool, scratch: &mut Scratch) -> Result<(), Fault> {
+    scratch.walk.first_cursor = u64::from(cursor);
+    scratch.walk.floor = u64::from(floor);
+    scratch.walk.pending = u64::from(pending);
     let sb = place.dentry.follow(Field::DentrySb)?;
     scratch.walk.own_pid = 0;
     if sb.get::<u64>(Field::SbMagic)? == PROC_MAGIC {
         let leader = kernel::current().follow(Field::TaskGroupLeader);
         scratch.walk.own_pid = leader.raw().follow(Field::TaskThreadPid)?.0;
     }
-    scratch.walk.dentry = place.dentry.0;
-    scratch.walk.mount = place.mnt.container(Field::MountVfs).0;
+    scratch.walk.first_dentry = place.dentry.0;
+    scratch.walk.first_mount = if place.mnt.is_null() { 0 } else { place.mnt.container(Field::MountVfs).0 };
+    scratch.walk.phase = BEGIN;
     scratch.walk.status = WALKING;
-    repeat(MAX_STEPS, &mut Climb { scratch });
-    if scratch.walk.status == WALKING || scratch.walk.status == BROKEN {
+    Ok(())
+}
+
+#[inline(always)]
+const fn check_finished(scratch: &Scratch) -> Result<(), Fault> {
+    if scratch.walk.status == WALKING || scratch.walk.status == BROKEN || scratch.walk.phase != END {
         return Err(Fault::Walk);
     }
     Ok(())
 }
 
 /// The loop body. `bpf_loop` takes a stack pointer as its context, so the scratch memory goes in by reference.
-struct Climb<'a> {
+/// Only some programs search for a mount, and the others' stack is short.
+struct Climb<'a, const SEARCHES: bool> {
     scratch: &'a mut Scratch,
 }
 
-impl Step for Climb<'_> {
+impl<const SEARCHES: bool> Step for Climb<'_, SEARCHES> {
     #[inline(always)]
     fn step(&mut self, _: u32) -> ControlFlow<()> {
-        match self.scratch.up() {
+        match self.scratch.round::<SEARCHES>() {
             Ok(flow) => flow,
-            Err(_) => self.scratch.stop(BROKEN),
+            // What could not be read may have been freed by whoever disturbed the walk, but so may what was: no name
+            // is better than a wrong one.
+            Err(_) => {
+                self.scratch.walk.status = BROKEN;
+                ControlFlow::Break(())
+            }
         }
     }
 }
 
 impl Scratch {
     #[inline(always)]
+    fn round<const SEARCHES: bool>(&mut self) -> Result<ControlFlow<()>, Fault> {
+        match self.walk.phase {
+            BEGIN => self.begin::<SEARCHES>(),
+            SEARCH if SEARCHES => self.search(),
+            CLIMB => self.up(),
+            _ => self.end(),
+        }
+    }
+
+    /// The climb is over; whether its result counts, the locks tell.
+    #[inline(always)]
     fn stop(&mut self, status: u64) -> ControlFlow<()> {
         self.walk.status = status;
-        ControlFlow::Break(())
+        self.walk.phase = END;
+        ControlFlow::Continue(())
+    }
+
+    #[inline(always)]
+    fn begin<const SEARCHES: bool>(&mut self) -> Result<ControlFlow<()>, Fault> {
+        let sequence = kernel::tree_sequence()?;
+        if kernel::is_disturbed(sequence) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.walk.sequence = sequence;
+        self.walk.cursor = self.walk.first_cursor;
+        self.walk.dentry = self.walk.first_dentry;
+        self.walk.mount = self.walk.first_mount;
+        let dentry = Raw(self.walk.dentry);
+        if self.walk.pending == 0 && self.is_unlinked::<SEARCHES>(dentry)? {
+            return Ok(self.stop(UNLINKED));
+        }
+        self.walk.phase = CLIMB;
+        if SEARCHES {
+            self.walk.link = dentry.follow(Field::DentrySb)?.follow(Field::SbMounts)?.0;
+            self.walk.phase = SEARCH;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    #[inline(always)]
+    fn end(&mut self) -> Result<ControlFlow<()>, Fault> {
+        if kernel::tree_sequence()? == self.walk.sequence {
+            return Ok(ControlFlow::Break(()));
+        }
+        self.walk.status = WALKING;
+        self.walk.phase = BEGIN;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Whether the name is gone: the dentry is not hashed, and it is no root that a mount makes reachable.
+    #[inline(always)]
+    fn is_unlinked<const SEARCHES: bool>(&self, dentry: Raw) -> Result<bool, Fault> {
+        if !dentry.follow(Field::DentryHashPprev)?.is_null() {
+            return Ok(false);
+        }
+        // Without a mount to go by, the root of the file system is the only such root that can be told.
+        if SEARCHES {
+            return Ok(dentry.follow(Field::DentrySb)?.follow(Field::SbRoot)? != dentry);
+        }
+        Ok(Raw(self.walk.mount).follow(Field::MountRoot)? != dentry)
+    }
+
+    /// One step of the search for a mount: compares an ancestor with the mount's root, or goes on to the next mount.
+    #[inline(always)]
+    fn search(&mut self) -> Result<ControlFlow<()>, Fault> {
+        let first = Raw(self.walk.first_dentry);
+        let listed = kernel::has(Field::MountInstance);
+        let link = Raw(self.walk.link);
+        let head = first.follow(Field::DentrySb)?.embedded(Field::SbMounts);
+        if link.is_null() || (listed && link == head) {
+            return Ok(self.stop(NO_MOUNT));
+        }
+        let mount = if listed { link.container(Field::MountInstance) } else { link };
+        let own = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
+        let dentry = Raw(self.walk.dentry);
+        if mount.follow(Field::MountNs)? == own {
+            if mount.follow(Field::MountRoot)? == dentry {
+                self.walk.dentry = first.0;
+                self.walk.mount = mount.0;
+                self.walk.phase = CLIMB;
+                return Ok(ControlFlow::Continue(()));
+            }
+            let parent = dentry.follow(Field::DentryParent)?;
+            if parent != dentry {
+                self.walk.dentry = parent.0;
+                return Ok(ControlFlow::Continue(()));
+            }
+        }
+        self.walk.dentry = first.0;
+        self.walk.link = if listed { link.load::<u64>()? } else { mount.follow(Field::MountNextForSb)?.0 };
+        Ok(ControlFlow::Continue(()))
     }
 
     /// One step towards the root: prepends a component, or crosses a mount.
@@ -280,7 +467,7 @@ impl Scratch {
         if dentry == mount_root {
             let parent = mount.follow(Field::MountParent)?;
             if parent == mount {
-                return Ok(self.finish());
+                return self.finish(mount);
             }
             self.walk.dentry = mount.follow(Field::MountMountpoint)?.0;
             self.walk.mount = parent.0;
@@ -288,7 +475,7 @@ impl Scratch {
         }
         let parent = dentry.follow(Field::DentryParent)?;
         if parent == dentry {
-            return Ok(self.stop(DETACHED));
+            return Ok(self.stop(ELSEWHERE));
         }
         let own = self.walk.own_pid != 0 && parent == mount_root && proc_pid(dentry)? == self.walk.own_pid;
         let flow = if own {
@@ -317,8 +504,9 @@ impl Scratch {
         len: u32,
         write: impl FnOnce(*mut u8) -> Result<(), Fault>,
     ) -> Result<ControlFlow<()>, Fault> {
+        // A rename between reading the length and the name; the locks tell.
         if len > NAME_MAX {
-            return Err(Fault::Walk);
+            return Ok(self.stop(ELSEWHERE));
         }
         let start = self.walk.cursor.wrapping_sub(u64::from(len) + 1);
         // The floor never lies below the header, and a wrapped start never below the end.
@@ -335,14 +523,16 @@ impl Scratch {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// At the root of the mount tree. A walk that found no component is the root itself.
+    /// At the root of a mount tree. A walk that found no component is the root itself.
     #[inline(always)]
-    fn finish(&mut self) -> ControlFlow<()> {
+    fn finish(&mut self, mount: Raw) -> Result<ControlFlow<()>, Fault> {
         if self.walk.cursor == TEXT_END as u64 {
             self.walk.cursor = TEXT_END as u64 - 1;
             self.text[TEXT_END - 1] = b'/';
         }
-        self.stop(AT_ROOT)
+        let own = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
+        let reachable = mount.follow(Field::MountNs)? == own;
+        Ok(self.stop(if reachable { AT_ROOT } else { ELSEWHERE }))
     }
 
     /// The event header's place before `exe_start`, if there is room.
@@ -368,7 +558,7 @@ fn proc_pid(dentry: Raw) -> Result<u64, Fault> {
 
 /// The name of a dentry alone.
 #[inline(always)]
-fn dentry_name(dentry: Raw, scratch: &mut Scratch) -> Result<Span, Fault> {
+pub fn of_dentry_alone(dentry: Raw, scratch: &mut Scratch) -> Result<Span, Fault> {
     let from = dentry.follow(Field::DentryName)?;
     forward(scratch, from, SLACK as u32)
 }
@@ -377,6 +567,29 @@ fn dentry_name(dentry: Raw, scratch: &mut Scratch) -> Result<Span, Fault> {
 #[inline(always)]
 pub fn of_string(from: Raw, scratch: &mut Scratch) -> Result<Span, Fault> {
     forward(scratch, from, PATH_MAX)
+}
+
+/// A NUL-terminated string from the current task's memory.
+#[inline(always)]
+pub fn of_user_string(from: u64, scratch: &mut Scratch) -> Result<Span, Fault> {
+    // SAFETY: `PATH_MAX` bytes fit after `TEXT_START`.
+    let len = unsafe {
+        kernel::copy_user_str(from, (&raw mut scratch.text).cast::<u8>().add(TEXT_START), PATH_MAX)?
+    };
+    Ok(Span::path(TEXT_START as u32, len))
+}
+
+/// The text of `len` bytes that was copied forwards last.
+#[inline(always)]
+pub const fn forward_text(scratch: &Scratch, len: u32) -> Name {
+    Span::path(TEXT_START as u32, len).name(scratch)
+}
+
+/// The text `-`, by which programs mean standard input.
+#[inline(always)]
+pub fn dash(scratch: &mut Scratch) -> Name {
+    scratch.text[TEXT_START] = b'-';
+    forward_text(scratch, 1)
 }
 
 #[inline(always)]

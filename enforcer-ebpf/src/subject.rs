@@ -51,6 +51,34 @@ impl Subject {
         // SAFETY: the label is the current task's entry in task storage, which lives as long as the task.
         unsafe { (*self.label).arming = u32::from(arming) };
     }
+
+    /// What the task runs: [`program`] bits.
+    #[inline(always)]
+    pub fn program(&self) -> u32 {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).program }
+    }
+
+    /// Notes what the task runs.
+    #[inline(always)]
+    pub fn set_program(&self, program: u32) {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).program = program };
+    }
+
+    /// The script that the task's interpreter is to open: half of the hash of its name's last component.
+    #[inline(always)]
+    pub fn script(&self) -> u64 {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).script }
+    }
+
+    /// Notes the script.
+    #[inline(always)]
+    pub fn set_script(&self, script: u64) {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).script = script };
+    }
 }
 
 /// The current task's standing.
@@ -112,7 +140,8 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
             state: State::Host.code(),
             bind_epoch: epoch,
             arming: 0,
-            reserved: 0,
+            program: 0,
+            script: 0,
         };
         return Ok(Standing::Host);
     }
@@ -125,7 +154,8 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
         state: state.code(),
         bind_epoch: epoch,
         arming: 0,
-        reserved: 0,
+        program: 0,
+        script: 0,
     };
     if !entering {
         count(Counter::Armed);

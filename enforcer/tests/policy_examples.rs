@@ -67,7 +67,9 @@ const NEVER: &[&str] = &[
     "privilege bpf",
     "privilege kernel-module",
     "privilege user-namespace",
-    "privilege set-xattr",
+    "privilege keyring",
+    "privilege fanotify",
+    "socket netlink-audit",
     "socket packet",
     "socket inet raw",
 ];

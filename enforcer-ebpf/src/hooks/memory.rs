@@ -3,9 +3,10 @@
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use enforcer_common::{decide::Request, field::Field, hook::Hook, rights::Rights, verdict::Family};
 
-use super::pointer;
+use super::{interpreter, pointer};
 use crate::{
-    control::{PASS, Point},
+    control::{PASS, Point, refused},
+    kernel,
     name::Place,
     subject::Subject,
 };
@@ -15,12 +16,12 @@ const PROT_EXEC: u64 = 0x4;
 const VM_EXEC: u64 = 0x4;
 const SHM_EXEC: i32 = 0o100_000;
 
-const fn memory_point(hook: Hook) -> Point {
+pub const fn memory_point(hook: Hook) -> Point {
     Point::new(hook, Family::Memory)
 }
 
 #[inline(always)]
-fn anonymous(point: Point, subject: &Subject) -> i32 {
+pub fn anonymous(point: Point, subject: &Subject) -> i32 {
     point.decide(subject, &Request::AnonymousExec)
 }
 
@@ -34,6 +35,10 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     }
     let point = memory_point(Hook::MmapFile);
     point.judge(|subject| {
+        // Reported when it was found out.
+        if interpreter::is_refused(subject) {
+            return refused();
+        }
         if file.is_null() || prot & PROT_WRITE != 0 {
             return anonymous(point, subject);
         }
@@ -72,5 +77,16 @@ pub fn shm_shmat(ctx: LsmContext) -> i32 {
         return PASS;
     }
     let point = memory_point(Hook::ShmShmat);
+    point.judge(|subject| anonymous(point, subject))
+}
+
+/// Judges every mapping, and growth of the heap, under a personality that makes them executable: the heap takes its
+/// protection from there, and no other hook sees it. (Oldest kernel: 5.7.)
+#[lsm(hook = "mmap_addr")]
+pub fn mmap_addr(_: LsmContext) -> i32 {
+    if !kernel::read_implies_exec() {
+        return PASS;
+    }
+    let point = memory_point(Hook::MmapAddr);
     point.judge(|subject| anonymous(point, subject))
 }

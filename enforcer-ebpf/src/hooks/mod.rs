@@ -10,6 +10,7 @@ use crate::kernel::Typed;
 mod cgroup;
 mod exec;
 mod file;
+mod interpreter;
 mod memory;
 mod network;
 mod privilege;

@@ -2,19 +2,21 @@
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use enforcer_common::{
-    decide::Request,
+    abi::SocketLabel,
+    decide::{self, Request},
     field::Field,
     hook::Hook,
     net::{Direction, Flow, IPPROTO_SCTP, v4_mapped},
     rights::Rights,
-    verdict::{Family, Fault},
+    verdict::{Family, Fault, Verdict},
 };
 
 use super::pointer;
 use crate::{
     control::{PASS, Point},
-    kernel::{Raw, Typed},
-    name::{self, Place},
+    kernel::{self, Raw, Typed},
+    maps::SOCKETS,
+    name::{self, Name, Place},
     subject::Subject,
 };
 
@@ -38,7 +40,8 @@ const fn net_point(hook: Hook) -> Point {
 /// Judges `socket(2)`. Sockets that the kernel opens for itself pass. (Oldest kernel: 5.7.)
 #[lsm(hook = "socket_create")]
 pub fn socket_create(ctx: LsmContext) -> i32 {
-    let (family, kind, kernel) = (ctx.arg::<i32>(0), ctx.arg::<i32>(1), ctx.arg::<i32>(3));
+    let (family, kind) = (ctx.arg::<i32>(0), ctx.arg::<i32>(1));
+    let (protocol, kernel) = (ctx.arg::<i32>(2), ctx.arg::<i32>(3));
     if kernel != 0 {
         return PASS;
     }
@@ -47,7 +50,8 @@ pub fn socket_create(ctx: LsmContext) -> i32 {
         let inet = family == i32::from(AF_INET) || family == i32::from(AF_INET6);
         // Netlink sockets are raw by custom, and harmless for it.
         let raw = kind == SOCK_PACKET || (inet && kind == SOCK_RAW);
-        point.decide(subject, &Request::Socket { family: family.cast_unsigned(), raw })
+        let (family, protocol) = (family.cast_unsigned(), protocol.cast_unsigned());
+        point.decide(subject, &Request::Socket { family, raw, protocol })
     })
 }
 
@@ -123,6 +127,30 @@ fn judge_address(
     }
 }
 
+/// Notes that the subject's policy allowed the peer that the socket is connected to; every way to change the peer is
+/// judged by itself. (Not noted at `connect`: that may fail because the socket is connected already, to somebody else.)
+/// Without storage nothing is noted, and every send is judged.
+#[inline(always)]
+fn note(subject: &Subject, socket: Socket) {
+    if let Some(label) = kernel::socket_storage(&SOCKETS, socket.sk, true) {
+        *label = SocketLabel {
+            slot: subject.slot,
+            incarnation: subject.incarnation,
+            generation: subject.maps.generation,
+        };
+    }
+}
+
+/// Whether the policy in force has allowed the socket's peer.
+#[inline(always)]
+fn is_noted(subject: &Subject, socket: Socket) -> bool {
+    kernel::socket_storage(&SOCKETS, socket.sk, false).is_some_and(|label| {
+        label.generation == subject.maps.generation
+            && label.slot == subject.slot
+            && label.incarnation == subject.incarnation
+    })
+}
+
 /// Judges `connect(2)`. Unix sockets are judged where the peer is known. `AF_UNSPEC` dissolves an association.
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "socket_connect")]
@@ -138,18 +166,19 @@ pub fn socket_connect(ctx: LsmContext) -> i32 {
     })
 }
 
-/// Judges sends that name their destination: unconnected datagrams, and `MSG_FASTOPEN`, which connects. (Oldest
-/// kernel: 5.7.)
+/// Judges sends that name their destination: unconnected datagrams, and `MSG_FASTOPEN`, which connects. Other sends are
+/// judged by the peer unless the policy in force has allowed it already: the connection may have been inherited, or
+/// received from another process, or be older than the policy. (Oldest kernel: 5.7.)
 #[lsm(hook = "socket_sendmsg")]
 pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let (socket, message) = (pointer(&ctx, 0), pointer(&ctx, 1));
-    let destination = message.follow(Field::MsgName);
-    if destination.is_null() {
-        return PASS;
-    }
     let point = net_point(Hook::SocketSendmsg);
     point.judge(|subject| match Socket::of(socket) {
         Some(socket) if socket.is_inet() => {
+            let destination = message.follow(Field::MsgName);
+            if destination.is_null() {
+                return judge_peer(point, subject, socket);
+            }
             // IPv6 takes `AF_UNSPEC` for "no destination".
             let unspecified = if socket.family == AF_INET { AF_INET } else { AF_UNSPEC };
             let address = read_address(destination.raw(), message.get::<i32>(Field::MsgNameLen), unspecified);
@@ -157,6 +186,57 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
         }
         _ => PASS,
     })
+}
+
+/// Judges sending to whoever a socket is connected to: someone it may connect to, or someone who connected to an
+/// address that it may listen on.
+#[inline(always)]
+fn judge_peer(point: Point, subject: &Subject, socket: Socket) -> i32 {
+    if is_noted(subject, socket) {
+        return PASS;
+    }
+    match peer_address(socket.sk.raw(), socket.family) {
+        Ok(Some((address, port))) => {
+            let flow = Flow::of(socket.protocol, Direction::Connect);
+            if !serves(subject, socket) {
+                let verdict = point.decide(subject, &Request::Address { address, port, flow });
+                if verdict != PASS {
+                    return verdict;
+                }
+            }
+            note(subject, socket);
+            PASS
+        }
+        // No peer: the kernel will say so.
+        Ok(None) => PASS,
+        Err(fault) => point.fault(subject, Rights::NONE, fault),
+    }
+}
+
+/// Whether the socket's local address is one that the policy lets the workload listen on.
+#[inline(never)]
+fn serves(subject: &Subject, socket: Socket) -> bool {
+    let Ok(Some((address, port))) = local_address(socket) else {
+        return false;
+    };
+    let flow = Flow::of(socket.protocol, Direction::Bind);
+    let request: Request<'_, Name> = Request::Address { address, port, flow };
+    matches!(decide::decide(&request, subject.head, &subject.maps).verdict, Verdict::Allow)
+}
+
+/// The address a socket is connected to, if it is.
+#[inline(always)]
+fn peer_address(sk: Raw, family: u16) -> Result<Address, Fault> {
+    let port = u16::from_be(sk.get::<u16>(Field::SockDport)?);
+    if port == 0 {
+        return Ok(None);
+    }
+    let address = if family == AF_INET {
+        v4_mapped(sk.get::<[u8; 4]>(Field::SockDaddr)?)
+    } else {
+        sk.get::<[u8; 16]>(Field::SockV6Daddr)?
+    };
+    Ok(Some((address, port)))
 }
 
 /// Judges `bind(2)`: addresses, and abstract unix names. Unix paths come into being through `path_mknod`. (Oldest

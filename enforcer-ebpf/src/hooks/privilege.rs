@@ -11,6 +11,11 @@ use crate::{
 };
 use enforcer_common::{decide::Request, verdict::Family};
 
+const CAP_SYS_RAWIO: i32 = 17;
+const CAP_SYS_BOOT: i32 = 22;
+/// `LSM_PRLIMIT_WRITE`, in the kernel since 4.12.
+const LSM_PRLIMIT_WRITE: u32 = 2;
+
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "sb_mount")]
 pub fn sb_mount(_: LsmContext) -> i32 {
@@ -87,6 +92,111 @@ pub fn kernel_load_data(_: LsmContext) -> i32 {
 #[lsm(hook = "uring_cmd")]
 pub fn uring_cmd(_: LsmContext) -> i32 {
     privilege(Hook::UringCmd, Privilege::UringCommand)
+}
+
+/// (Oldest kernel: 5.12.)
+#[lsm(hook = "uring_sqpoll")]
+pub fn uring_sqpoll(_: LsmContext) -> i32 {
+    privilege(Hook::UringSqpoll, Privilege::UringCommand)
+}
+
+/// (Oldest kernel: 5.16.)
+#[lsm(hook = "uring_override_creds")]
+pub fn uring_override_creds(_: LsmContext) -> i32 {
+    privilege(Hook::UringOverrideCreds, Privilege::UringCommand)
+}
+
+/// `add_key(2)`, `request_key(2)` (which has the kernel start a helper outside the workload), new session keyrings.
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "key_alloc")]
+pub fn key_alloc(_: LsmContext) -> i32 {
+    privilege(Hook::KeyAlloc, Privilege::Keyring)
+}
+
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "key_permission")]
+pub fn key_permission(_: LsmContext) -> i32 {
+    privilege(Hook::KeyPermission, Privilege::Keyring)
+}
+
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "settime")]
+pub fn settime(_: LsmContext) -> i32 {
+    privilege(Hook::Settime, Privilege::SetTime)
+}
+
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "quotactl")]
+pub fn quotactl(_: LsmContext) -> i32 {
+    privilege(Hook::Quotactl, Privilege::Quota)
+}
+
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "quota_on")]
+pub fn quota_on(_: LsmContext) -> i32 {
+    privilege(Hook::QuotaOn, Privilege::Quota)
+}
+
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "syslog")]
+pub fn syslog(_: LsmContext) -> i32 {
+    privilege(Hook::Syslog, Privilege::KernelLog)
+}
+
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "tun_dev_create")]
+pub fn tun_dev_create(_: LsmContext) -> i32 {
+    privilege(Hook::TunDevCreate, Privilege::Tun)
+}
+
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "tun_dev_open")]
+pub fn tun_dev_open(_: LsmContext) -> i32 {
+    privilege(Hook::TunDevOpen, Privilege::Tun)
+}
+
+/// `reboot(2)`, and I/O ports, raw memory, machine registers and PCI space, which no hook of their own guards. (Oldest kernel: 5.7.)
+#[lsm(hook = "capable")]
+pub fn capable(ctx: LsmContext) -> i32 {
+    match ctx.arg::<i32>(2) {
+        CAP_SYS_BOOT => privilege(Hook::Capable, Privilege::Reboot),
+        CAP_SYS_RAWIO => privilege(Hook::Capable, Privilege::RawIo),
+        _ => PASS,
+    }
+}
+
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "task_setscheduler")]
+pub fn task_setscheduler(ctx: LsmContext) -> i32 {
+    towards(Hook::TaskSetscheduler, Privilege::Schedule, pointer(&ctx, 0))
+}
+
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "task_setnice")]
+pub fn task_setnice(ctx: LsmContext) -> i32 {
+    towards(Hook::TaskSetnice, Privilege::Schedule, pointer(&ctx, 0))
+}
+
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "task_setioprio")]
+pub fn task_setioprio(ctx: LsmContext) -> i32 {
+    towards(Hook::TaskSetioprio, Privilege::Schedule, pointer(&ctx, 0))
+}
+
+/// (Oldest kernel: 5.7.)
+#[lsm(hook = "task_movememory")]
+pub fn task_movememory(ctx: LsmContext) -> i32 {
+    towards(Hook::TaskMovememory, Privilege::Schedule, pointer(&ctx, 0))
+}
+
+/// Changing the limits of another task, of which the hook tells the credentials alone: even one of the same workload
+/// needs the privilege. A task's own limits do not come here. (Oldest kernel: 5.7.)
+#[lsm(hook = "task_prlimit")]
+pub fn task_prlimit(ctx: LsmContext) -> i32 {
+    if ctx.arg::<u32>(2) & LSM_PRLIMIT_WRITE == 0 {
+        return PASS;
+    }
+    privilege(Hook::TaskPrlimit, Privilege::Schedule)
 }
 
 /// Access to another task. Tasks of the same workload are each other's business. (Oldest kernel: 5.7.)

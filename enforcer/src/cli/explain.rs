@@ -191,7 +191,7 @@ impl Subject {
             Question::AnonymousExec => switch(Switch::AnonymousExec).collect(),
             Question::Socket { family, raw } => {
                 let listed =
-                    policy.families.iter().filter(|(it, _)| it.number() == *family).map(|(_, origin)| origin);
+                    policy.families.iter().filter(|(it, _)| it.class() == *family).map(|(_, origin)| origin);
                 listed.chain(switch(Switch::RawSockets).filter(|_| *raw)).collect()
             }
             Question::Privilege(privilege) => {

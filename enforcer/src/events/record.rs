@@ -125,6 +125,11 @@ pub enum ObjectRecord {
         /// Its name, with the `@`.
         name: String,
     },
+    /// An interpreter's argument; `-` is standard input.
+    Argument {
+        /// The argument.
+        name: String,
+    },
     /// A file without a name.
     Unnamed {
         /// What its dentry is called.
@@ -287,19 +292,47 @@ fn operation(event: &Event) -> &'static str {
         Hook::KernelReadFile | Hook::KernelLoadData => "load-kernel-code",
         Hook::UringCmd => "uring-command",
         Hook::TaskKill => "signal",
+        Hook::MmapAddr => "mmap",
+        Hook::BprmCredsForExec => "exec-check",
+        Hook::InodeSetattr => "utime",
+        Hook::InodeSetAcl => "set-acl",
+        Hook::InodeRemoveAcl => "remove-acl",
+        Hook::InodeFileSetattr => "set-file-flags",
+        Hook::FileIoctl | Hook::FileIoctlCompat => "ioctl",
+        Hook::PathNotify => "watch",
+        Hook::KeyAlloc => "create-key",
+        Hook::KeyPermission => "use-key",
+        Hook::UringSqpoll => "uring-sqpoll",
+        Hook::UringOverrideCreds => "uring-credentials",
+        Hook::Settime => "set-time",
+        Hook::Quotactl | Hook::QuotaOn => "quota",
+        Hook::Syslog => "kernel-log",
+        Hook::TunDevCreate | Hook::TunDevOpen => "tun",
+        Hook::TaskSetscheduler | Hook::TaskSetnice | Hook::TaskSetioprio => "schedule",
+        Hook::TaskMovememory => "move-memory",
+        Hook::TaskPrlimit => "set-limits",
+        Hook::Capable => "capability",
         Hook::TaskAlloc => "fork",
         Hook::CgroupMkdir | Hook::CgroupRmdir | Hook::CgroupAttachTask => "cgroup",
     }
 }
 
 fn by_rights(needed: Rights) -> &'static str {
-    let order = [(Rights::CREATE, "create"), (Rights::WRITE, "write"), (Rights::EXEC, "exec")];
+    let order = [
+        (Rights::CREATE, "create"),
+        (Rights::WRITE, "write"),
+        (Rights::EXEC, "exec"),
+        (Rights::CODE, "read-code"),
+    ];
     order.iter().find(|(right, _)| needed.contains(*right)).map_or("read", |(_, name)| name)
 }
 
 fn object(object: &Object) -> ObjectRecord {
     match object {
         Object::Name(name) if name.starts_with(b"@") => ObjectRecord::Unix { name: text::from_bytes(name) },
+        Object::Name(name) if name.starts_with(b"-") => {
+            ObjectRecord::Argument { name: text::from_bytes(name) }
+        }
         Object::Name(name) => ObjectRecord::Path { path: text::from_bytes(name) },
         Object::Unnamed(name) => ObjectRecord::Unnamed { name: text::from_bytes(name) },
         Object::Memory => ObjectRecord::Memory,
@@ -310,7 +343,7 @@ fn object(object: &Object) -> ObjectRecord {
             flow: flow.name().to_owned(),
         },
         Object::Socket { family, raw } => {
-            let name = SocketFamily::from_number(*family).map(|family| family.name().to_owned());
+            let name = SocketFamily::from_class(*family).map(|family| family.name().to_owned());
             ObjectRecord::Socket { family: name.unwrap_or_else(|| family.to_string()), raw: *raw }
         }
         Object::Privilege(privilege) => ObjectRecord::Privilege { privilege: privilege.name().to_owned() },
@@ -356,7 +389,7 @@ pub fn compact(record: &Record) -> String {
             let exe = decision.exe.as_deref().unwrap_or(&decision.comm);
             let object = match &decision.object {
                 ObjectRecord::Path { path } => path.clone(),
-                ObjectRecord::Unix { name } => name.clone(),
+                ObjectRecord::Unix { name } | ObjectRecord::Argument { name } => name.clone(),
                 ObjectRecord::Unnamed { name } => format!("(unnamed) {name}"),
                 ObjectRecord::Memory => "executable memory".to_owned(),
                 ObjectRecord::Address { address, port, protocol, .. } if address.contains(':') => {

@@ -7,9 +7,32 @@
 use std::{collections::HashMap, fs, io, path::PathBuf};
 
 use enforcer_common::{
-    field::Field,
+    field::{ABSENT, Field, Shape},
     hook::{Attach, Hook},
 };
+
+/// Where a field lies in its struct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Bits from the start of the struct.
+    bits: u32,
+    /// Width of a bitfield in bits; 0 for an ordinary field.
+    width: u32,
+}
+
+impl Place {
+    /// The offset in bytes, unless it is a bitfield.
+    #[must_use]
+    pub fn bytes(self) -> Option<u32> {
+        (self.width == 0 && self.bits.is_multiple_of(8)).then_some(self.bits / 8)
+    }
+
+    /// The offset in bits, if it is a bitfield of one bit.
+    #[must_use]
+    pub fn bit(self) -> Option<u32> {
+        (self.width == 1).then_some(self.bits)
+    }
+}
 
 /// Where the kernel shows its own type information.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -38,7 +61,8 @@ pub enum BtfError {
     MissingFields(Vec<String>),
 }
 
-/// Offsets of all fields, in bytes, indexed by [`Field`]. Holding one proves that this kernel has every field.
+/// Offsets of all fields in the units of their [`Shape`], indexed by [`Field`]. Holding one proves that this kernel has
+/// every field that is not optional.
 pub type FieldOffsets = [u32; Field::COUNT];
 
 /// Parsed type information.
@@ -131,23 +155,27 @@ impl KernelTypes {
         let mut offsets = [0; Field::COUNT];
         let mut missing = Vec::new();
         for (slot, field) in offsets.iter_mut().zip(Field::ALL) {
-            match self.field_offset(field.structure(), field.path())? {
-                Some(offset) => *slot = offset,
-                None => missing.push(format!("{}.{}", field.structure(), field.path())),
+            let place = self.field_place(field.structure(), field.path())?;
+            match field.shape() {
+                Shape::Bytes => match place.and_then(Place::bytes) {
+                    Some(offset) => *slot = offset,
+                    None => missing.push(format!("{}.{}", field.structure(), field.path())),
+                },
+                Shape::OptionalBytes => *slot = place.and_then(Place::bytes).unwrap_or(ABSENT),
+                Shape::OptionalBit => *slot = place.and_then(Place::bit).unwrap_or(ABSENT),
             }
         }
         if missing.is_empty() { Ok(offsets) } else { Err(BtfError::MissingFields(missing)) }
     }
 
-    /// Offset of a field in bytes: `path` is dotted and does not name anonymous members. `None` if there is none,
-    /// or if it is a bitfield, whose place cannot be said in bytes.
+    /// Where a field lies: `path` is dotted and does not name anonymous members. `None` if there is none.
     ///
     /// # Errors
     /// [`BtfError::Damaged`].
-    pub fn field_offset(&self, structure: &str, path: &str) -> Result<Option<u32>, BtfError> {
+    pub fn field_place(&self, structure: &str, path: &str) -> Result<Option<Place>, BtfError> {
         for id in self.structures.get(structure).into_iter().flatten() {
-            if let Some(offset) = self.descend(*id, path, 0)? {
-                return Ok(Some(offset));
+            if let Some(place) = self.descend(*id, path, 0)? {
+                return Ok(Some(place));
             }
         }
         Ok(None)
@@ -206,7 +234,7 @@ impl KernelTypes {
     }
 
     /// Finds the first component of `path` in a struct, also inside its anonymous members, and goes on from there.
-    fn descend(&self, id: u32, path: &str, depth: u32) -> Result<Option<u32>, BtfError> {
+    fn descend(&self, id: u32, path: &str, depth: u32) -> Result<Option<Place>, BtfError> {
         // Structs in C nest a few levels deep; the bound is against a file that goes in circles.
         if depth > 32 {
             return Err(damaged(0, "structs that contain themselves"));
@@ -227,13 +255,13 @@ impl KernelTypes {
             } else if name == first {
                 match rest {
                     Some(rest) => self.descend(target, rest, depth + 1)?,
-                    None => Some(0),
+                    None => Some(Place { bits: 0, width }),
                 }
             } else {
                 None
             };
             if let Some(inner) = found {
-                return Ok((width == 0 && bits % 8 == 0).then_some(bits / 8 + inner));
+                return Ok(Some(Place { bits: bits.saturating_add(inner.bits), ..inner }));
             }
         }
         Ok(None)
@@ -417,8 +445,13 @@ pub(crate) mod tests {
             ("nothing", "at_all", None),
         ];
         for (structure, path, expected) in table {
-            assert_eq!(types.field_offset(structure, path).unwrap(), expected, "{structure}.{path}");
+            let place = types.field_place(structure, path).unwrap();
+            assert_eq!(place.and_then(Place::bytes), expected, "{structure}.{path}");
         }
+        let bit = types.field_place("flags", "bit").unwrap().unwrap();
+        assert_eq!(bit.bit(), Some(64));
+        let whole = types.field_place("flags", "whole").unwrap().unwrap();
+        assert_eq!(whole.bit(), None);
     }
 
     #[test]
@@ -455,7 +488,7 @@ pub(crate) mod tests {
                 let mut broken = whole.clone();
                 broken[at] = value;
                 if let Ok(types) = KernelTypes::parse(broken) {
-                    let _ = types.field_offset("file", "f_mode");
+                    let _ = types.field_place("file", "f_mode");
                 }
             }
         }

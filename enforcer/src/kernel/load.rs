@@ -10,6 +10,7 @@ use super::{
     btf::{BtfError, FieldOffsets, KernelTypes},
     maps::Sizes,
     pin::Pins,
+    symbols::{SymbolError, TreeLocks},
 };
 use crate::kernel::chain;
 use aya::{
@@ -34,6 +35,14 @@ const LOGS: &str = "AYA_LOGS";
 const OPTIONAL: &[(Hook, &str)] = &[
     (Hook::UsernsCreate, "kernels before 6.1 cannot refuse new user namespaces"),
     (Hook::UringCmd, "absent from kernels without io_uring, where there is nothing to guard"),
+    (Hook::InodeSetAcl, "before 6.2 access control lists are extended attributes like others"),
+    (Hook::InodeRemoveAcl, "before 6.2 access control lists are extended attributes like others"),
+    (Hook::InodeFileSetattr, "before 6.17 file flags are set by ioctls, which are judged"),
+    (Hook::FileIoctlCompat, "before 6.8 ioctls of 32-bit programs are judged like others"),
+    (Hook::KeyAlloc, "absent from kernels without keyrings, where there is nothing to guard"),
+    (Hook::KeyPermission, "absent from kernels without keyrings, where there is nothing to guard"),
+    (Hook::UringSqpoll, "absent from kernels without io_uring, where there is nothing to guard"),
+    (Hook::UringOverrideCreds, "absent from kernels without io_uring, where there is nothing to guard"),
     (Hook::PerfEventOpen, "absent from kernels without perf events, where there is nothing to guard"),
 ];
 
@@ -58,6 +67,9 @@ pub enum LoadError {
     /// aya could not read the kernel's types.
     #[error("cannot read the kernel's type information: {0}")]
     AyaBtf(aya::BtfError),
+    /// The addresses of the kernel's locks cannot be told.
+    #[error(transparent)]
+    Symbols(#[from] SymbolError),
     /// The kernel lacks hooks.
     #[error("this kernel lacks hooks that enforcement needs: {}; run `enforcer probe` for what follows", join(.0))]
     MissingHooks(Vec<Hook>),
@@ -150,14 +162,17 @@ pub fn available_hooks(types: &KernelTypes) -> Result<Vec<Hook>, LoadError> {
 /// [`LoadError`].
 pub fn prepare(types: &KernelTypes, sizes: &Sizes, pins: Option<&Pins>) -> Result<Object, LoadError> {
     let offsets: FieldOffsets = types.field_offsets()?;
+    let locks = TreeLocks::of_running_kernel()?;
     let host_mnt_ns = host_mount_namespace().map_err(LoadError::MountNamespace)?;
     let btf = Btf::from_sys_fs().map_err(LoadError::AyaBtf)?;
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(&btf))
-        // Task storage, which user space reads by system calls of our own.
+        // Task and socket storage, of which user space reads the first by system calls of our own.
         .allow_unsupported_maps()
         .override_global(maps::FIELD_OFFSETS, offsets.as_slice(), true)
+        .override_global(maps::RENAME_LOCK, &locks.rename, true)
+        .override_global(maps::MOUNT_LOCK, &locks.mount, true)
         .override_global(maps::HOST_MNT_NS, &host_mnt_ns, true);
     for name in maps::PINNED {
         if let Some(size) = sizes.of(name) {

@@ -11,6 +11,7 @@ use super::{
     load::{self, LoadError},
     maps::Sizes,
     pin::BPFFS,
+    symbols::TreeLocks,
 };
 use crate::cgroups::mount_point;
 
@@ -114,6 +115,7 @@ pub fn probe(root: Root<'_>, types: &Result<KernelTypes, BtfError>) -> Report {
         ),
     }
     findings.extend([
+        tree_locks(),
         task_storage(root),
         mounted(root, "cgroup2", "cgroup2", "/sys/fs/cgroup"),
         mounted(root, "bpffs", "bpf", BPFFS),
@@ -214,6 +216,17 @@ fn hook_summary(hooks: &[HookFinding]) -> Finding {
             .advise("the kernel needs CONFIG_BPF_LSM, CONFIG_SECURITY_NETWORK and CONFIG_SECURITY_PATH")
     } else {
         Finding::new("hooks", Grade::Warning, format!("missing, and not needed: {}", names.join(", ")))
+    }
+}
+
+/// The programs check with them that a path did not change while it was read.
+fn tree_locks() -> Finding {
+    match TreeLocks::of_running_kernel() {
+        Ok(_) => Finding::new("symbols", Grade::Ok, "rename_lock and mount_lock found"),
+        // Without root the kernel hides addresses; what follows for `run` as root is not known then.
+        Err(error) if !crate::sys::is_root() => Finding::new("symbols", Grade::Warning, error.to_string()),
+        Err(error) => Finding::new("symbols", Grade::Failure, error.to_string())
+            .advise("use a kernel built with CONFIG_KALLSYMS_ALL=y; every current distribution's is"),
     }
 }
 

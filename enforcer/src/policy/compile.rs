@@ -87,6 +87,7 @@ pub fn compile_within(policy: &Policy, limits: &Limits) -> Result<PolicyImage, C
         switches: policy.switches.iter().fold(0, |bits, (switch, _)| bits | switch.bit()),
         privileges: policy.privileges.iter().fold(0, |bits, (privilege, _)| bits | privilege.bit()),
         socket_families: families | internet,
+        netlink: policy.families.iter().fold(0, |bits, (family, _)| bits | family.netlink_bit()),
         exact: exact_names(&literals, automaton.as_ref()),
         automaton: automaton.as_ref().map(lower),
         prefixes: net::fold(&policy.addresses)?,
@@ -208,11 +209,11 @@ allow = ["chroot"]
                 .join(" ")
         };
         let table = [
-            ("/usr/bin/app", "exec library read"),
+            ("/usr/bin/app", "exec library read code"),
             ("/usr/bin/sh", ""),
-            ("/opt/app/bin/x", "exec library read"),
+            ("/opt/app/bin/x", "exec library read code"),
             ("/opt/app/bin/x/y", ""),
-            ("/usr/lib/a/b.so", "library read"),
+            ("/usr/lib/a/b.so", "library read code"),
             ("/usr/lib", ""),
             ("/etc/app.conf", "read write"),
             ("/etc/passwd", "read"),
@@ -247,7 +248,7 @@ allow = ["chroot"]
         assert!(address("::", 8080, Flow::TCP_BIND));
         assert!(address("0.0.0.0", 8080, Flow::TCP_BIND));
         for (family, expected) in [(1, true), (2, true), (10, true), (16, true), (17, false)] {
-            assert_eq!(ask(Request::Socket { family, raw: false }).0, expected, "{family}");
+            assert_eq!(ask(Request::Socket { family, raw: false, protocol: 0 }).0, expected, "{family}");
         }
         assert_eq!(ask(Request::Privilege(Privilege::Chroot)), (true, Reason::Switch));
         assert_eq!(ask(Request::Privilege(Privilege::Mount)), (false, Reason::Privilege));

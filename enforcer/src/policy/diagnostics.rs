@@ -65,6 +65,8 @@ diagnostic_codes! {
     NoEffect => "no-effect",
     /// A rule that gives away nearly everything.
     Broad => "broad",
+    /// A program that runs whatever code it reads.
+    Interpreter => "interpreter",
 }
 
 /// A place and what is to be said about it.

@@ -1,8 +1,11 @@
-//! Socket address families by the names that policies use.
+//! Socket address families, and netlink's protocols, by the names that policies use.
 
-/// A socket address family that fits the kernel-side mask.
+use enforcer_common::net::{AF_NETLINK, of_socket_class};
+
+/// A socket address family, or one protocol of netlink, that fits the kernel-side masks: an
+/// [`enforcer_common::net::socket_class`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SocketFamily(u8);
+pub struct SocketFamily(u16);
 
 /// `AF_UNIX`, allowed to every policy: what its sockets may reach is decided by name.
 pub const UNIX: SocketFamily = SocketFamily(1);
@@ -11,8 +14,13 @@ pub const INET: SocketFamily = SocketFamily(2);
 /// `AF_INET6`.
 pub const INET6: SocketFamily = SocketFamily(10);
 
-/// Names and `AF_*` numbers (`include/linux/socket.h`), without families that no supported kernel has.
-pub const NAMES: &[(&str, u8)] = &[
+const fn netlink(protocol: u16) -> u16 {
+    16 | protocol << 8
+}
+
+/// Names and `AF_*` numbers (`include/linux/socket.h`), without families that no supported kernel has; netlink by its
+/// protocols (`include/uapi/linux/netlink.h`), of which `netlink` alone is the routing one.
+pub const NAMES: &[(&str, u16)] = &[
     ("unix", 1),
     ("inet", 2),
     ("ax25", 3),
@@ -24,7 +32,21 @@ pub const NAMES: &[(&str, u8)] = &[
     ("inet6", 10),
     ("rose", 11),
     ("key", 15),
-    ("netlink", 16),
+    ("netlink", netlink(0)),
+    ("netlink-usersock", netlink(2)),
+    ("netlink-sock-diag", netlink(4)),
+    ("netlink-nflog", netlink(5)),
+    ("netlink-xfrm", netlink(6)),
+    ("netlink-selinux", netlink(7)),
+    ("netlink-iscsi", netlink(8)),
+    ("netlink-audit", netlink(9)),
+    ("netlink-connector", netlink(11)),
+    ("netlink-netfilter", netlink(12)),
+    ("netlink-kobject-uevent", netlink(15)),
+    ("netlink-generic", netlink(16)),
+    ("netlink-scsitransport", netlink(18)),
+    ("netlink-rdma", netlink(20)),
+    ("netlink-crypto", netlink(21)),
     ("packet", 17),
     ("atmsvc", 20),
     ("rds", 21),
@@ -58,10 +80,10 @@ impl SocketFamily {
         NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| Self(*number))
     }
 
-    /// The family with this `AF_*` number.
+    /// The family of this [`enforcer_common::net::socket_class`].
     #[must_use]
-    pub fn from_number(number: u32) -> Option<Self> {
-        NAMES.iter().find(|(_, known)| u32::from(*known) == number).map(|(_, known)| Self(*known))
+    pub fn from_class(class: u32) -> Option<Self> {
+        NAMES.iter().find(|(_, known)| u32::from(*known) == class).map(|(_, known)| Self(*known))
     }
 
     /// Its name.
@@ -70,16 +92,24 @@ impl SocketFamily {
         NAMES.iter().find(|(_, number)| *number == self.0).map_or("unknown", |(name, _)| name)
     }
 
-    /// Its `AF_*` number.
+    /// Its [`enforcer_common::net::socket_class`].
     #[must_use]
-    pub const fn number(self) -> u32 {
+    pub const fn class(self) -> u32 {
         self.0 as u32
     }
 
-    /// Its bit in [`enforcer_common::abi::Head::socket_families`].
+    /// Its bit in [`enforcer_common::abi::Head::socket_families`]; none for netlink.
     #[must_use]
     pub const fn bit(self) -> u64 {
-        1 << self.0
+        let (family, _) = of_socket_class(self.class());
+        if family == AF_NETLINK { 0 } else { 1 << family }
+    }
+
+    /// Its bit in [`enforcer_common::abi::Head::netlink`]; none for other families.
+    #[must_use]
+    pub const fn netlink_bit(self) -> u32 {
+        let (family, protocol) = of_socket_class(self.class());
+        if family == AF_NETLINK { 1 << protocol } else { 0 }
     }
 }
 
@@ -90,10 +120,12 @@ mod tests {
     #[test]
     fn numbers_fit_the_mask_and_are_unique() {
         for (name, number) in NAMES {
-            assert!(*number < 64);
+            let family = SocketFamily::from_class(u32::from(*number)).unwrap();
+            assert_eq!((family.bit() != 0) as u32 + (family.netlink_bit() != 0) as u32, 1, "{name}");
             assert_eq!(SocketFamily::from_name(name).map(SocketFamily::name), Some(*name));
             assert_eq!(NAMES.iter().filter(|(_, other)| other == number).count(), 1, "{name}");
         }
+        assert_eq!(SocketFamily::from_name("netlink").map(SocketFamily::netlink_bit), Some(1));
         assert_eq!([UNIX.name(), INET.name(), INET6.name()], ["unix", "inet", "inet6"]);
     }
 }

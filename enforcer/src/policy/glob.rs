@@ -24,6 +24,8 @@ pub enum Kind {
     Path,
     /// Abstract unix sockets: the name follows an `@`.
     Abstract,
+    /// Options of programs. Never a pattern.
+    Option,
 }
 
 /// One element of a pattern. Neighbouring literals are one node, so a pattern without wildcards is at most one.
@@ -127,6 +129,12 @@ pub enum Problem {
     /// Longer than the kernel allows.
     #[error("an abstract socket name is longer than {ABSTRACT_MAX} bytes")]
     LongAbstract,
+    /// Something else than an option.
+    #[error("this is not an option")]
+    NoOption,
+    /// Longer than the kernel side compares.
+    #[error("the option is longer than {} bytes", Glob::MAX_OPTION)]
+    LongOption,
     /// Longer than anyone writes.
     #[error("the pattern is longer than {} bytes", Glob::MAX_TEXT)]
     LongText,
@@ -166,6 +174,28 @@ impl Glob {
             }
             _ => error,
         })
+    }
+
+    /// Longest option, in bytes: what the kernel side compares.
+    pub const MAX_OPTION: usize = 64;
+
+    /// Takes a program's option as it is.
+    ///
+    /// # Errors
+    /// Like [`Self::path`].
+    pub fn option(text: &str) -> Result<Self, GlobError> {
+        let fail = |problem, help: &str| Err(GlobError { at: 0..text.len(), problem, help: help.to_owned() });
+        if !text.starts_with('-') {
+            return fail(Problem::NoOption, "options start with `-`; scripts belong in `code`");
+        }
+        if text.len() > Self::MAX_OPTION {
+            return fail(Problem::LongOption, "only options of up to 64 bytes can be listed");
+        }
+        if let Some(at) = text.find('\0') {
+            let help = "no program can be given such an option".to_owned();
+            return Err(GlobError { at: at..at + 1, problem: Problem::Nul, help });
+        }
+        Ok(Self { text: text.into(), kind: Kind::Option, nodes: vec![Node::Literal(text.as_bytes().into())] })
     }
 
     fn parse(text: &str, kind: Kind) -> Result<Self, GlobError> {
@@ -513,13 +543,13 @@ impl Parser<'_> {
         let at = start..self.at;
         let next = match self.kind {
             Kind::Path => shape.path_step(element),
-            Kind::Abstract => shape.abstract_step(element),
+            Kind::Abstract | Kind::Option => shape.abstract_step(element),
         };
         let next = next.map_err(|problem| self.error(at.clone(), problem, &self.advice(problem, &at)))?;
         let longest = next.longest();
         let (limit, problem) = match self.kind {
             Kind::Path => (PATH_MAX, Problem::LongPath),
-            Kind::Abstract => (ABSTRACT_MAX + 1, Problem::LongAbstract),
+            Kind::Abstract | Kind::Option => (ABSTRACT_MAX + 1, Problem::LongAbstract),
         };
         if longest.total > limit {
             return Err(self.error(at, problem, "the kernel has no such name; shorten it"));
@@ -531,7 +561,7 @@ impl Parser<'_> {
     }
 
     fn end(&self, shape: &Shape) -> Parsed<()> {
-        if self.kind == Kind::Abstract {
+        if self.kind != Kind::Path {
             return Ok(());
         }
         let at = self.text.len().saturating_sub(1)..self.text.len();
@@ -824,7 +854,7 @@ mod reference {
         let wanted: Vec<&[Atom]> = pattern.split(|atom| *atom == Atom::Byte(b'/')).collect();
         let components: Vec<&[u8]> = rest.split(|byte| *byte == b'/').collect();
         match kind {
-            Kind::Abstract => tree(&wanted, &components),
+            Kind::Abstract | Kind::Option => tree(&wanted, &components),
             Kind::Path if rest.is_empty() => {
                 pattern.is_empty() || wanted.iter().all(|component| *component == [Atom::AnyDepth])
             }

@@ -11,7 +11,11 @@ use enforcer_common::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{families::SocketFamily, model::Switch, net::address_of};
+use super::{
+    families::{self, SocketFamily},
+    model::Switch,
+    net::address_of,
+};
 
 /// One policy, compiled. Equal policies give equal images, byte for byte.
 ///
@@ -29,6 +33,8 @@ pub struct PolicyImage {
     pub privileges: u32,
     /// Bit *n*: address family *n*.
     pub socket_families: u64,
+    /// Bit *n*: netlink protocol *n*.
+    pub netlink: u32,
     /// Exact names and what they grant, with everything the patterns grant on the same name folded in.
     pub exact: BTreeMap<Vec<u8>, Grant>,
     /// The automaton of the patterns; absent when there are none.
@@ -112,6 +118,7 @@ impl PolicyImage {
             switches: 0,
             privileges: 0,
             socket_families: 0,
+            netlink: 0,
             exact: BTreeMap::new(),
             automaton: None,
             prefixes: BTreeMap::new(),
@@ -119,15 +126,26 @@ impl PolicyImage {
         }
     }
 
+    /// Whether a rule names interpreters.
+    #[must_use]
+    pub fn has_interpreters(&self) -> bool {
+        let is_interpreter = |grant: Grant| grant.rights().contains(Rights::INTERPRETER);
+        self.exact.values().copied().any(is_interpreter)
+            || self.automaton.as_ref().is_some_and(|automaton| {
+                (0..automaton.states()).filter_map(|state| automaton.grant(state)).any(is_interpreter)
+            })
+    }
+
     /// The one binary form: little endian, lengths before contents. For digests, not for storage.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer(b"enforcer image 1\n".to_vec());
+        let mut out = Writer(b"enforcer image 2\n".to_vec());
         out.bytes(self.name.as_bytes());
         out.0.extend(self.modes);
         out.u32(self.switches);
         out.u32(self.privileges);
         out.0.extend(self.socket_families.to_le_bytes());
+        out.u32(self.netlink);
         self.write_tables(&mut out);
         out.len(self.rules.len());
         for rule in &self.rules {
@@ -193,8 +211,12 @@ impl PolicyImage {
         line(&mut text, "switches", switches.map(|switch| format!("{}.{}", switch.key().0, switch.key().1)));
         let privileges = Privilege::ALL.iter().filter(|privilege| self.privileges & privilege.bit() != 0);
         line(&mut text, "privileges", privileges.map(|privilege| privilege.name().to_owned()));
-        let families = (0..64).filter(|number| self.socket_families >> number & 1 != 0);
-        line(&mut text, "families", families.map(|number| family_name(number).to_owned()));
+        let families = families::NAMES.iter().filter(|(name, _)| {
+            SocketFamily::from_name(name).is_some_and(|family| {
+                self.socket_families & family.bit() != 0 || self.netlink & family.netlink_bit() != 0
+            })
+        });
+        line(&mut text, "families", families.map(|(name, _)| (*name).to_owned()));
         for (index, rule) in self.rules.iter().enumerate() {
             let _ = writeln!(text, "rule {index} line {} {}", rule.line, rule.text);
         }
@@ -267,10 +289,6 @@ fn line(text: &mut String, key: &str, words: impl Iterator<Item = String>) {
 fn granted(grant: &Grant) -> String {
     let rights: Vec<_> = Rights(grant.rights).names().collect();
     format!("{} rule {}", rights.join("+"), grant.rule)
-}
-
-fn family_name(number: u32) -> &'static str {
-    SocketFamily::from_number(number).map_or("?", SocketFamily::name)
 }
 
 fn prefix_text(address: [u8; 16], length: u8) -> String {

@@ -235,6 +235,8 @@ pub const OBJECT_LISTS: &[(&str, &str, Rights)] = &[
     ("file", "read", Rights::READ),
     ("file", "write", Rights::WRITE),
     ("file", "create", Rights::CREATE),
+    ("interpreters", "programs", Rights::INTERPRETER),
+    ("interpreters", "code", Rights::CODE),
 ];
 
 #[cfg(test)]

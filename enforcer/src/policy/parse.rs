@@ -90,6 +90,7 @@ fn effect_warnings(policy: &Policy) -> Vec<Diagnostic> {
         let warning = Diagnostic::warning(Code::NoEffect, "the policy allows no program to start");
         warnings.push(warning.help("list the workload's programs: `[exec] allow = [\"/usr/sbin/nginx\"]`"));
     }
+    warnings.extend(interpreter_warnings(policy));
     for rule in &policy.objects {
         if rule.glob.text() == "/**"
             && rule.rights != Rights::READ
@@ -102,6 +103,54 @@ fn effect_warnings(policy: &Policy) -> Vec<Diagnostic> {
                     .at(origin.span, "")
                     .help("an allowlist protects by what it leaves out: name directories"),
             );
+        }
+    }
+    warnings
+}
+
+/// Programs whose input is code, by the start of their name: whoever may start one, and hand it a file, runs what it
+/// likes.
+const INTERPRETERS: &[&str] = &[
+    "sh", "dash", "bash", "ash", "busybox", "zsh", "ksh", "csh", "tcsh", "fish", "python", "perl", "ruby",
+    "node", "php", "lua", "tclsh", "awk", "gawk", "mawk", "guile", "deno", "bun",
+];
+
+/// Whether a program's file name is an interpreter's, with or without a version behind it.
+fn is_interpreter(name: &str) -> bool {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'));
+    INTERPRETERS.contains(&stem)
+}
+
+fn interpreter_warnings(policy: &Policy) -> Vec<Diagnostic> {
+    let listed =
+        |right: Rights, name: &str| {
+            policy.objects.iter().filter(|rule| rule.rights.contains(right)).any(|rule| {
+                rule.glob.text() == name || rule.glob.matches_naively(name.as_bytes()) == Some(true)
+            })
+        };
+    let mut warnings = Vec::new();
+    for rule in &policy.objects {
+        let (Some(origin), name) = (policy.rules.get(rule.rule as usize), rule.glob.text()) else { continue };
+        if rule.glob.literal().is_none() {
+            continue;
+        }
+        let file_name = name.rsplit('/').next().unwrap_or(name);
+        if rule.rights.contains(Rights::EXEC)
+            && is_interpreter(file_name)
+            && !listed(Rights::INTERPRETER, name)
+        {
+            let message = format!("`{file_name}` runs whatever code it may read or is given");
+            warnings.push(Diagnostic::warning(Code::Interpreter, message).at(origin.span, "").help(
+                "list it in `[interpreters] programs`, and the files it may run in `code`; \
+                 what a script itself reads and evaluates is not covered",
+            ));
+        }
+        if rule.rights.contains(Rights::INTERPRETER) && !listed(Rights::EXEC, name) {
+            let warning = Diagnostic::warning(
+                Code::NoEffect,
+                format!("`{name}` is not in `exec.allow`, so it never starts"),
+            );
+            warnings.push(warning.at(origin.span, "").help("list it there, too"));
         }
     }
     warnings
@@ -161,10 +210,11 @@ impl<'s> Reader<'s> {
             _ => None,
         };
         let workload = inner("workload");
-        let tables: BTreeMap<&str, Table<'_>> = ["mode", "exec", "memory", "file", "network", "privileges"]
-            .into_iter()
-            .filter_map(|name| Some((name, inner(name)?.0)))
-            .collect();
+        let tables: BTreeMap<&str, Table<'_>> =
+            ["mode", "exec", "memory", "file", "network", "interpreters", "privileges"]
+                .into_iter()
+                .filter_map(|name| Some((name, inner(name)?.0)))
+                .collect();
         let list = |table: &str, key: &str| match tables.get(table).and_then(|table| table.get(key)) {
             Some(Value::List(list)) => list.clone(),
             _ => Vec::new(),
@@ -185,6 +235,7 @@ impl<'s> Reader<'s> {
             let list_name = list_name(table, key);
             list(table, key).into_iter().for_each(|text| self.object(list_name, text, *rights));
         }
+        list("interpreters", "options").into_iter().for_each(|text| self.option(text));
         for (key, direction) in [("connect", Direction::Connect), ("bind", Direction::Bind)] {
             list("network", key)
                 .into_iter()
@@ -436,6 +487,16 @@ impl<'s> Reader<'s> {
     fn object(&mut self, list: &'static str, text: Text<'_>, rights: Rights) {
         match Glob::path(text.text) {
             Ok(glob) => self.rule(list, text, glob.text().to_owned(), Meaning::Object(glob, rights)),
+            Err(error) => self.bad_pattern(text, 0, &error),
+        }
+    }
+
+    fn option(&mut self, text: Text<'_>) {
+        match Glob::option(text.text) {
+            Ok(glob) => {
+                let meaning = glob.text().to_owned();
+                self.rule("interpreters.options", text, meaning, Meaning::Object(glob, Rights::CODE));
+            }
             Err(error) => self.bad_pattern(text, 0, &error),
         }
     }
@@ -703,6 +764,8 @@ fn list_name(table: &str, key: &str) -> &'static str {
         ("file", "read") => "file.read",
         ("file", "write") => "file.write",
         ("file", _) => "file.create",
+        ("interpreters", "programs") => "interpreters.programs",
+        ("interpreters", _) => "interpreters.code",
         ("network", "connect") => "network.connect",
         ("network", _) => "network.bind",
         ("workload", "unit") => "workload.unit",

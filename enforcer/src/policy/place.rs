@@ -86,8 +86,10 @@ pub fn head(image: &PolicyImage, placement: &Placement) -> Head {
         switches: image.switches,
         privileges: image.privileges,
         socket_families: image.socket_families,
+        netlink: image.netlink,
         content: bit(!image.exact.is_empty(), content::EXACT)
-            | bit(!image.prefixes.is_empty(), content::PREFIXES),
+            | bit(!image.prefixes.is_empty(), content::PREFIXES)
+            | bit(image.has_interpreters(), content::INTERPRETERS),
         ..Head::EMPTY
     };
     match &image.automaton {

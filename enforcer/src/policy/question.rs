@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr as _};
 use enforcer_common::{
     decide::{Bytes, Request},
     hook::Privilege,
-    net::{Direction, Flow},
+    net::{Direction, Flow, of_socket_class},
     rights::Rights,
     verdict::{Family, Reason},
 };
@@ -21,7 +21,7 @@ use super::{
 pub enum Question {
     /// Rights on a named object.
     Object {
-        /// Path, or `@` and an abstract name.
+        /// Path, or `@` and an abstract name, or an interpreter's option.
         name: Vec<u8>,
         /// Rights that must all be granted.
         needed: Rights,
@@ -81,7 +81,7 @@ pub enum QuestionError {
     #[error("`{0}` of what? Nothing follows it")]
     NoObject(String),
     /// A name that the kernel never sees.
-    #[error("`{0}` is neither an absolute path nor an abstract socket's `@name`")]
+    #[error("`{0}` is neither an absolute path, nor an abstract socket's `@name`, nor an option")]
     BadName(String),
     /// An address that is none, or many.
     #[error("`{0}` is not one address with one port, e.g. `tcp 10.0.0.1:443`")]
@@ -98,11 +98,11 @@ impl Question {
     /// Rights on a name.
     ///
     /// # Errors
-    /// [`QuestionError::BadName`] for what is neither an absolute path nor an abstract name.
+    /// [`QuestionError::BadName`] for what is neither an absolute path, nor an abstract name, nor an option.
     pub fn object(name: impl Into<Vec<u8>>, needed: Rights) -> Result<Self, QuestionError> {
         let name = name.into();
         match name.first() {
-            Some(b'/' | b'@') => Ok(Self::Object { name, needed }),
+            Some(b'/' | b'@' | b'-') => Ok(Self::Object { name, needed }),
             _ => Err(QuestionError::BadName(String::from_utf8_lossy(&name).into_owned())),
         }
     }
@@ -185,7 +185,7 @@ impl Question {
         let needed = || event_rights(field("needed"));
         let name = || text("path").or_else(|| text("name")).ok_or(QuestionError::Field("object.path"));
         match text("kind").ok_or(QuestionError::Field("object.kind"))? {
-            "name" | "path" | "file" | "unix" => Self::object(name()?, needed()?),
+            "name" | "path" | "file" | "unix" | "argument" => Self::object(name()?, needed()?),
             "unnamed" => {
                 let why =
                     text("reason").and_then(Reason::from_name).filter(|why| *why == Reason::Unreachable);
@@ -234,7 +234,10 @@ impl Question {
             Self::Address { address, port, flow } => {
                 decide(&Request::Address { address: key_of(*address), port: *port, flow: *flow })
             }
-            Self::Socket { family, raw } => decide(&Request::Socket { family: *family, raw: *raw }),
+            Self::Socket { family, raw } => {
+                let (family, protocol) = of_socket_class(*family);
+                decide(&Request::Socket { family, raw: *raw, protocol })
+            }
             Self::Privilege(privilege) => decide(&Request::Privilege(*privilege)),
         }
     }
@@ -279,7 +282,7 @@ impl fmt::Display for Question {
             }
             Self::Socket { family, raw } => {
                 let raw = if *raw { " raw" } else { "" };
-                match SocketFamily::from_number(*family) {
+                match SocketFamily::from_class(*family) {
                     Some(family) => write!(f, "socket {}{raw}", family.name()),
                     None => write!(f, "socket {family}{raw}"),
                 }
@@ -331,7 +334,7 @@ fn privilege(name: &str) -> Result<Question, QuestionError> {
 }
 
 fn socket_family(word: &str) -> Result<u32, QuestionError> {
-    let named = SocketFamily::from_name(word).map(SocketFamily::number);
+    let named = SocketFamily::from_name(word).map(SocketFamily::class);
     let found = named.or_else(|| word.parse().ok());
     found.ok_or_else(|| QuestionError::UnknownWord { what: "socket family", word: word.to_owned() })
 }
@@ -341,7 +344,7 @@ fn is_raw(family: u32, kind: &Value) -> bool {
     const SOCK_RAW: u64 = 3;
     const SOCK_PACKET: u64 = 10;
     let is = |name: &str, number: u64| kind.as_str() == Some(name) || kind.as_u64() == Some(number);
-    let is_inet = family == families::INET.number() || family == families::INET6.number();
+    let is_inet = family == families::INET.class() || family == families::INET6.class();
     is("packet", SOCK_PACKET) || (is_inet && is("raw", SOCK_RAW))
 }
 

@@ -43,6 +43,7 @@ pub const KEYS: &[Key] = &[
     ("", "memory", Type::Table),
     ("", "file", Type::Table),
     ("", "network", Type::Table),
+    ("", "interpreters", Type::Table),
     ("", "privileges", Type::Table),
     ("workload", "unit", Type::OneOrMore),
     ("workload", "slice", Type::OneOrMore),
@@ -65,6 +66,9 @@ pub const KEYS: &[Key] = &[
     ("network", "bind", Type::List),
     ("network", "families", Type::List),
     ("network", "raw", Type::Switch),
+    ("interpreters", "programs", Type::List),
+    ("interpreters", "code", Type::List),
+    ("interpreters", "options", Type::List),
     ("privileges", "allow", Type::List),
 ];
 

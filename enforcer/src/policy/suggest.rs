@@ -82,7 +82,7 @@ pub fn suggest(question: &Question) -> Vec<Suggestion> {
             vec![Suggestion::entry("network", key, address_text(*address, *port, *flow))]
         }
         Question::Socket { family, raw } => {
-            let listed = SocketFamily::from_number(*family);
+            let listed = SocketFamily::from_class(*family);
             let family =
                 listed.map(|family| Suggestion::entry("network", "families", family.name().to_owned()));
             let raw = raw.then(|| Suggestion::switch(Switch::RawSockets)).filter(|_| family.is_some());
@@ -120,7 +120,19 @@ fn object(name: &[u8], needed: Rights) -> Vec<Suggestion> {
     let mut left = needed;
     let mut suggestions = Vec::new();
     // Strongest first, because it may imply others.
-    for right in [Rights::EXEC, Rights::LIBRARY, Rights::CREATE, Rights::READ, Rights::WRITE] {
+    if name.starts_with(b"-") {
+        let option = String::from_utf8_lossy(name).into_owned();
+        return vec![Suggestion::entry("interpreters", "options", option)];
+    }
+    for right in [
+        Rights::EXEC,
+        Rights::LIBRARY,
+        Rights::CODE,
+        Rights::CREATE,
+        Rights::READ,
+        Rights::WRITE,
+        Rights::INTERPRETER,
+    ] {
         if left.contains(right)
             && let Some((table, key, _)) = OBJECT_LISTS.iter().find(|(.., granted)| *granted == right)
         {

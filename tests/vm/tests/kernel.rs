@@ -19,6 +19,8 @@ mod environment;
 mod events;
 #[path = "kernel/files.rs"]
 mod files;
+#[path = "kernel/interpreters.rs"]
+mod interpreters;
 #[path = "kernel/paths.rs"]
 mod paths;
 #[path = "kernel/refused_inputs.rs"]

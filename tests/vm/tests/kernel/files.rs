@@ -24,14 +24,14 @@ fn removing_an_extended_attribute() {
         return;
     }
     run(Place::Host, &[label]).unwrap();
-    enforcer.apply(&[&Policy::of("removexattr", &cgroup).allow("file.write", &file)]);
+    enforcer.apply(&[&Policy::of("removexattr", &cgroup).allow("file.read", &file)]);
     let mark = enforcer.mark();
     let reports = run(Place::Joining(&cgroup), std::slice::from_ref(&attack)).unwrap();
     let events = enforcer.events_since(mark);
     assert!(reports[0].refused(), "{reports:?}");
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0].text("hook"), InodeRemovexattr.name());
-    enforcer.apply(&[&Policy::of("removexattr", &cgroup).allow("privileges.allow", "set-xattr")]);
+    enforcer.apply(&[&Policy::of("removexattr", &cgroup).allow("file.write", &file)]);
     let reports = run(Place::Joining(&cgroup), &[attack]).unwrap();
     assert!(reports[0].ok, "{reports:?}");
 }

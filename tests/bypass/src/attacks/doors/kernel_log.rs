@@ -15,9 +15,9 @@ fn rows() -> Vec<Case> {
     vec![
         ATTACK
             .row(&["size"])
-            .allowed_by("privileges.allow", "syslog")
+            .allowed_by("privileges.allow", "kernel-log")
             .refused_at("syslog", Family::Privilege, Reason::Privilege)
-            .about("syslog"),
+            .about("kernel-log"),
     ]
 }
 

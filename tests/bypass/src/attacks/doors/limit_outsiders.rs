@@ -15,19 +15,19 @@ fn rows() -> Vec<Case> {
     vec![
         ATTACK
             .row(&["prlimit", "{victim}"])
-            .allowed_by("privileges.allow", "signal")
+            .allowed_by("privileges.allow", "schedule")
             .refused_at("task_prlimit", Family::Privilege, Reason::Privilege)
-            .about("signal"),
+            .about("schedule"),
         ATTACK
             .row(&["scheduler", "{victim}"])
-            .allowed_by("privileges.allow", "signal")
+            .allowed_by("privileges.allow", "schedule")
             .refused_at("task_setscheduler", Family::Privilege, Reason::Privilege)
-            .about("signal"),
+            .about("schedule"),
         ATTACK
             .row(&["priority", "{victim}"])
-            .allowed_by("privileges.allow", "signal")
+            .allowed_by("privileges.allow", "schedule")
             .refused_at("task_setnice", Family::Privilege, Reason::Privilege)
-            .about("signal"),
+            .about("schedule"),
     ]
 }
 

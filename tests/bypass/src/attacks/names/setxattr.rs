@@ -16,10 +16,11 @@ fn rows() -> Vec<Case> {
         ATTACK
             .row(&["{dir}/victim"])
             .file("{dir}/victim")
-            .given("file.write", "{dir}/victim")
-            .allowed_by("privileges.allow", "set-xattr")
-            .refused(Hook::InodeSetxattr, Family::Privilege, Reason::Privilege)
-            .about("set-xattr"),
+            .given("file.read", "{dir}/victim")
+            .allowed_by("file.write", "{dir}/victim")
+            .refused(Hook::InodeSetxattr, Family::File, Reason::NoRule)
+            .needing("write")
+            .about("{dir}/victim"),
     ]
 }
 
