@@ -15,6 +15,7 @@ fn rows() -> Vec<Case> {
     vec![
         ATTACK
             .row(&["load"])
+            .given("privileges.allow", "reboot")
             .allowed_by("privileges.allow", "kernel-module")
             .refused(Hook::KernelLoadData, Family::Privilege, Reason::Privilege)
             .about("kernel-module")
