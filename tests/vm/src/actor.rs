@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -82,6 +83,19 @@ pub fn command(place: Place<'_>, program: impl AsRef<OsStr>) -> Command {
     }
 }
 
+/// How to start a program that takes operations.
+#[derive(Debug)]
+pub struct Performer<'a> {
+    /// Where.
+    pub place: Place<'a>,
+    /// Which program: the actor, a copy, or another that understands the same script.
+    pub program: &'a str,
+    /// As whom, if not as root.
+    pub uid: Option<u32>,
+    /// Descriptors that it gets, and their numbers.
+    pub inherited: Vec<(OwnedFd, RawFd)>,
+}
+
 /// A running actor that was given a list of operations.
 #[derive(Debug)]
 pub struct Actor {
@@ -105,7 +119,31 @@ impl Actor {
     /// # Errors
     /// As [`Actor::start`].
     pub fn start_as(place: Place<'_>, program: &str) -> io::Result<Self> {
-        let mut child = command(place, program)
+        Self::start_performer(Performer { place, program, uid: None, inherited: Vec::new() })
+    }
+
+    /// Starts any program that takes operations.
+    ///
+    /// # Errors
+    /// As [`Actor::start`].
+    pub fn start_performer(performer: Performer<'_>) -> io::Result<Self> {
+        let mut command = command(performer.place, performer.program);
+        if let Some(uid) = performer.uid {
+            command.uid(uid).gid(uid);
+        }
+        let inherited = performer.inherited;
+        let pass_on = move || {
+            for (descriptor, number) in &inherited {
+                // SAFETY: takes no pointers; the number is not in use, and a duplicate stays open across exec.
+                if unsafe { libc::dup2(descriptor.as_raw_fd(), *number) } < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        };
+        // SAFETY: the closure only calls dup2(2), which is async-signal-safe.
+        unsafe { command.pre_exec(pass_on) };
+        let mut child = command
             .arg("script")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -222,7 +260,15 @@ impl Drop for Actor {
 /// # Errors
 /// When the actor could not be started.
 pub fn run(place: Place<'_>, ops: &[Op]) -> io::Result<Vec<Report>> {
-    let mut actor = Actor::start(place)?;
+    run_as(Performer { place, program: &program(), uid: None, inherited: Vec::new() }, ops)
+}
+
+/// Runs a list of operations in one process of any program that takes them.
+///
+/// # Errors
+/// When it could not be started.
+pub fn run_as(performer: Performer<'_>, ops: &[Op]) -> io::Result<Vec<Report>> {
+    let mut actor = Actor::start_performer(performer)?;
     let reports = ops
         .iter()
         .map(|op| {

@@ -8,8 +8,13 @@
 //!    one event each that says what the row expects, and nothing arrives at the servers.
 //! 4. *neighbour* and *host*: the same policy in force. A cgroup next door and the host succeed, with no event.
 //! 5. *audited*: the policy of phase 3 in audit mode. Every operation succeeds, and each has an event.
+//!
+//! The operations are done by the actor, or by another program that understands the same script
+//! ([`Table::performed_by`]), as root or, in the first three phases only, as somebody else ([`Table::as_user`]).
 
 use std::fs;
+use std::net::TcpStream;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -18,22 +23,62 @@ use enforcer_common::{
     verdict::{Family, Reason},
 };
 
-use crate::actor::{self, Op, Place};
+use crate::actor::{self, Op, Performer, Place};
 use crate::cgroup::Cgroup;
 use crate::enforcer::{Enforcer, SCRATCH, baseline_only};
 use crate::events::{Event, Expected};
 use crate::policy::Policy;
 use crate::report::Report;
 use crate::servers::Servers;
+use crate::stub;
+
+/// Descriptors that rows inherit get numbers from here on, by row.
+const FIRST_INHERITED: RawFd = 500;
 
 /// What a row needs to find on disk, freshly made before every phase.
 #[derive(Clone, Debug)]
 enum Fixture {
     File(String),
     Program(String),
-    Script { path: String, interpreter: String },
+    Script {
+        path: String,
+        interpreter: String,
+    },
     Directory(String),
-    Symlink { path: String, target: String },
+    Symlink {
+        path: String,
+        target: String,
+    },
+    /// A program of a few instructions that ends with this status.
+    Stub {
+        path: String,
+        status: u8,
+    },
+    /// Whatever else the host has to do, with the row's directory.
+    Work(fn(&Path)),
+    /// A descriptor that the host opens and the performer is started with.
+    Inherited(Inherited),
+}
+
+/// What a row can inherit, as descriptor `{fd}`.
+#[derive(Clone, Debug)]
+pub enum Inherited {
+    /// A file or directory, open for reading.
+    File(String),
+    /// A connection to one of the [`Servers`].
+    Connection(&'static str),
+}
+
+/// One event that a row must cause.
+#[derive(Clone, Debug)]
+struct Refusal {
+    hook: &'static str,
+    family: Family,
+    reason: Reason,
+    needed: Vec<&'static str>,
+    object: String,
+    /// Once or more often.
+    repeated: bool,
 }
 
 /// One row.
@@ -44,18 +89,18 @@ pub struct Case {
     fixtures: Vec<Fixture>,
     given: Vec<(&'static str, String)>,
     allow: Vec<(&'static str, String)>,
-    hook: Hook,
-    family: Family,
-    reason: Reason,
-    needed: Vec<&'static str>,
-    object: String,
+    /// Never empty.
+    refusals: Vec<Refusal>,
     optional: bool,
+    unlistable: bool,
     errno: i32,
 }
 
 /// Starts a row: what an attacker would call it, and the operation.
 ///
-/// In all texts `{dir}` stands for a directory of the row's own; server names (`{tcp4}`) for addresses.
+/// In all texts `{dir}` stands for a directory of the row's own, `{actor}` for the performer's program, `{fd}` for the
+/// number of an inherited descriptor, server names (`{tcp4}`) for addresses, and whatever the table adds
+/// ([`Table::with_word`]).
 #[must_use]
 pub fn case(attack: &'static str, op: &[&str]) -> Case {
     Case {
@@ -64,12 +109,16 @@ pub fn case(attack: &'static str, op: &[&str]) -> Case {
         fixtures: Vec::new(),
         given: Vec::new(),
         allow: Vec::new(),
-        hook: Hook::FileOpen,
-        family: Family::File,
-        reason: Reason::NoRule,
-        needed: Vec::new(),
-        object: String::new(),
+        refusals: vec![Refusal {
+            hook: Hook::FileOpen.name(),
+            family: Family::File,
+            reason: Reason::NoRule,
+            needed: Vec::new(),
+            object: String::new(),
+            repeated: false,
+        }],
         optional: false,
+        unlistable: false,
         errno: libc::EPERM,
     }
 }
@@ -110,6 +159,27 @@ impl Case {
         self
     }
 
+    /// Needs this program that does nothing but end with `status`.
+    #[must_use]
+    pub fn stub(mut self, path: &str, status: u8) -> Self {
+        self.fixtures.push(Fixture::Stub { path: path.into(), status });
+        self
+    }
+
+    /// Needs the host to do this first, in the row's directory.
+    #[must_use]
+    pub fn prepared(mut self, work: fn(&Path)) -> Self {
+        self.fixtures.push(Fixture::Work(work));
+        self
+    }
+
+    /// Is started with this open already, as descriptor `{fd}`. One per row.
+    #[must_use]
+    pub fn inherits(mut self, what: Inherited) -> Self {
+        self.fixtures.push(Fixture::Inherited(what));
+        self
+    }
+
     /// Allowed throughout: not what the row is about.
     #[must_use]
     pub fn given(mut self, key: &'static str, value: &str) -> Self {
@@ -126,23 +196,74 @@ impl Case {
 
     /// Without that rule: refused here, for this reason.
     #[must_use]
-    pub fn refused(mut self, hook: Hook, family: Family, reason: Reason) -> Self {
-        (self.hook, self.family, self.reason) = (hook, family, reason);
+    pub fn refused(self, hook: Hook, family: Family, reason: Reason) -> Self {
+        self.refused_at(hook.name(), family, reason)
+    }
+
+    /// As [`Case::refused`], by a hook's name.
+    #[must_use]
+    pub fn refused_at(mut self, hook: &'static str, family: Family, reason: Reason) -> Self {
+        let last = self.last();
+        (last.hook, last.family, last.reason) = (hook, family, reason);
+        self
+    }
+
+    /// What follows is about a further event.
+    #[must_use]
+    pub fn and_then(mut self) -> Self {
+        let mut next = self.last().clone();
+        next.needed.clear();
+        next.object.clear();
+        self.refusals.push(next);
         self
     }
 
     /// The event names this right.
     #[must_use]
     pub fn needing(mut self, right: &'static str) -> Self {
-        self.needed.push(right);
+        self.last().needed.push(right);
         self
     }
 
     /// The event's object contains these words.
     #[must_use]
     pub fn about(mut self, object: &str) -> Self {
-        self.object = object.into();
+        self.last().object = object.into();
         self
+    }
+
+    /// The row tries over and over: there may be many such events.
+    #[must_use]
+    pub fn repeatedly(mut self) -> Self {
+        self.last().repeated = true;
+        self
+    }
+
+    /// No rule can allow it, so it takes no part in the phase in which everything is allowed.
+    #[must_use]
+    pub fn unlistable(mut self) -> Self {
+        self.unlistable = true;
+        self
+    }
+
+    fn last(&mut self) -> &mut Refusal {
+        self.refusals.last_mut().expect("a row has at least one refusal")
+    }
+
+    /// The hook and the reason of its events, in order.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, Family, Reason)> + '_ {
+        self.refusals.iter().map(|refusal| (refusal.hook, refusal.family, refusal.reason))
+    }
+
+    /// Whether one of the rows would be allowed by what the other is given: they cannot share a policy.
+    #[must_use]
+    pub fn collides_with(&self, other: &Self) -> bool {
+        // What lies in a row's own directory is nobody else's.
+        let shared = |value: &str| !value.contains("{dir}");
+        let spoils = |given: &Self, wanting: &Self| {
+            given.given.iter().any(|rule| shared(&rule.1) && wanting.allow.contains(rule))
+        };
+        spoils(self, other) || spoils(other, self)
     }
 
     /// The refusal has this error number instead of `EPERM`.
@@ -162,16 +283,57 @@ impl Case {
 
 /// Rows that share a policy, and the world they need.
 pub struct Table {
-    name: &'static str,
+    name: String,
     cases: Vec<Case>,
     servers: Servers,
+    program: String,
+    uid: Option<u32>,
+    words: Vec<(String, String)>,
 }
 
 impl Table {
     /// A table. The name becomes that of cgroup and policy.
     #[must_use]
-    pub fn new(name: &'static str, cases: Vec<Case>) -> Self {
-        Self { name, cases, servers: Servers::start() }
+    pub fn new(name: &str, cases: Vec<Case>) -> Self {
+        Self {
+            name: name.into(),
+            cases,
+            servers: Servers::start(),
+            program: actor::program(),
+            uid: None,
+            words: Vec::new(),
+        }
+    }
+
+    /// Another program does the operations.
+    #[must_use]
+    pub fn performed_by(mut self, program: &str) -> Self {
+        self.program = program.into();
+        self
+    }
+
+    /// Somebody else does the operations, who owns the rows' directories.
+    #[must_use]
+    pub fn as_user(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
+        self
+    }
+
+    /// Replaces `{name}` in all rows' texts.
+    #[must_use]
+    pub fn with_word(mut self, name: &str, value: &str) -> Self {
+        self.words.push((format!("{{{name}}}"), value.into()));
+        self
+    }
+
+    /// Only the phase without a policy: shows that the operations are real.
+    ///
+    /// # Panics
+    /// When one fails.
+    pub fn check_bare(mut self) {
+        let cgroup = Cgroup::create(&self.name);
+        self.bare(&cgroup);
+        self.clean_up();
     }
 
     /// Takes every row through every phase. See the module's documentation.
@@ -180,29 +342,36 @@ impl Table {
     /// When a row does not behave, with everything that is known about it.
     pub fn check(mut self) {
         let mut enforcer = Enforcer::ready();
-        let cgroup = Cgroup::create(self.name);
+        let cgroup = Cgroup::create(&self.name);
         self.bare(&cgroup);
-        if baseline_only() {
+        if baseline_only() || self.cases.is_empty() {
             return;
         }
         let run = Run { table: &self, cgroup: &cgroup };
         run.listed(&mut enforcer);
         run.unlisted(&mut enforcer);
-        run.bystanders(&mut enforcer);
-        run.audited(&mut enforcer);
+        // Neither who else is there nor what is reported depends on who attacks.
+        if self.uid.is_none() {
+            run.bystanders(&mut enforcer);
+            run.audited(&mut enforcer);
+        }
+        self.clean_up();
+    }
+
+    fn clean_up(&self) {
         unmount_below(&self.directory());
         let _ = fs::remove_dir_all(self.directory());
     }
 
     fn directory(&self) -> PathBuf {
-        Path::new(SCRATCH).join(self.name)
+        Path::new(SCRATCH).join(&self.name)
     }
 
     /// Phase 1; also drops the rows that this kernel cannot do.
     fn bare(&mut self, cgroup: &Cgroup) {
         let before = self.servers.settled_total();
-        let reports = self.perform(Place::Joining(cgroup));
-        let mut keep = Vec::new();
+        let reports = self.perform(Place::Joining(cgroup), &self.all());
+        let (mut keep, mut failed) = (Vec::new(), Vec::new());
         for (case, report) in self.cases.iter().zip(&reports) {
             let skipped = !report.ok && case.optional;
             if skipped {
@@ -213,26 +382,61 @@ impl Table {
                     name(report.errno)
                 );
             }
-            assert!(report.ok || skipped, "without a policy, {:?} fails: {report:?}", case.attack);
+            if !report.ok && !skipped {
+                failed.push((case.attack, report));
+            }
             keep.push(!skipped);
         }
+        assert!(failed.is_empty(), "without a policy, these fail: {failed:#?}");
         let mut keep = keep.into_iter();
         self.cases.retain(|_| keep.next().unwrap_or(true));
-        if self.cases.iter().any(|case| case.object.contains("{tcp") || case.object.contains("{udp")) {
+        let objects = self.cases.iter().flat_map(|case| &case.refusals).map(|refusal| &refusal.object);
+        if objects.into_iter().any(|object| object.contains("{tcp") || object.contains("{udp")) {
             assert!(self.servers.settled_total() > before, "without a policy, nothing reached the servers");
         }
     }
 
-    /// Prepares every row's files and runs all operations in one actor.
-    fn perform(&self, place: Place<'_>) -> Vec<Report> {
-        let ops: Vec<Op> = (0..self.cases.len()).map(|row| self.prepare(row)).collect();
-        actor::run(place, &ops)
-            .unwrap_or_else(|error| panic!("{}: the actor was not started: {error}", self.name))
+    fn all(&self) -> Vec<usize> {
+        (0..self.cases.len()).collect()
+    }
+
+    /// Prepares these rows' files and runs their operations in one process.
+    fn perform(&self, place: Place<'_>, rows: &[usize]) -> Vec<Report> {
+        let ops: Vec<Op> = rows.iter().map(|&row| self.prepare(row)).collect();
+        let inherited = rows.iter().filter_map(|&row| self.inherited(row)).collect();
+        let performer = Performer { place, program: &self.program, uid: self.uid, inherited };
+        actor::run_as(performer, &ops)
+            .unwrap_or_else(|error| panic!("{}: {} was not started: {error}", self.name, self.program))
+    }
+
+    /// What the row's performer inherits, opened now.
+    fn inherited(&self, row: usize) -> Option<(OwnedFd, RawFd)> {
+        let what = self.cases[row].fixtures.iter().find_map(|fixture| match fixture {
+            Fixture::Inherited(what) => Some(what),
+            _ => None,
+        })?;
+        let descriptor: OwnedFd = match what {
+            Inherited::File(path) => {
+                fs::File::open(self.fill_in(row, path)).expect("opening what is inherited").into()
+            }
+            Inherited::Connection(server) => {
+                TcpStream::connect(self.servers.address(server)).expect("connecting to our own server").into()
+            }
+        };
+        Some((descriptor, self.inherited_number(row)))
+    }
+
+    fn inherited_number(&self, row: usize) -> RawFd {
+        FIRST_INHERITED + RawFd::try_from(row).expect("a table has few rows")
     }
 
     fn fill_in(&self, row: usize, text: &str) -> String {
         let directory = self.directory().join(row.to_string());
-        let text = text.replace("{dir}", &directory.to_string_lossy()).replace("{actor}", &actor::program());
+        let text = text
+            .replace("{dir}", &directory.to_string_lossy())
+            .replace("{actor}", &self.program)
+            .replace("{fd}", &self.inherited_number(row).to_string());
+        let text = self.words.iter().fold(text, |text, (name, value)| text.replace(name, value));
         self.servers.fill_in(&text)
     }
 
@@ -246,7 +450,7 @@ impl Table {
         for fixture in &case.fixtures {
             match fixture {
                 Fixture::File(path) => fs::write(self.fill_in(row, path), "secret").expect("creating a file"),
-                Fixture::Program(path) => drop(copy_of_actor(Path::new(&self.fill_in(row, path)))),
+                Fixture::Program(path) => drop(copy_of(&self.program, Path::new(&self.fill_in(row, path)))),
                 Fixture::Script { path, interpreter } => {
                     let text = format!("#!{} true\n", self.fill_in(row, interpreter));
                     make_executable(Path::new(&self.fill_in(row, path)), text.as_bytes());
@@ -256,16 +460,24 @@ impl Table {
                         .expect("creating a symbolic link");
                 }
                 Fixture::Directory(path) => {
-                    fs::create_dir_all(self.fill_in(row, path)).expect("creating a directory")
+                    fs::create_dir_all(self.fill_in(row, path)).expect("creating a directory");
                 }
+                Fixture::Stub { path, status } => {
+                    make_executable(Path::new(&self.fill_in(row, path)), &stub::exiting(*status));
+                }
+                Fixture::Work(work) => work(&directory),
+                Fixture::Inherited(_) => {}
             }
+        }
+        if let Some(uid) = self.uid {
+            give_to(&directory, uid);
         }
         case.op.iter().map(|word| self.fill_in(row, word)).collect()
     }
 
     /// The policy with everything given, and what `listed` says in addition.
     fn policy(&self, cgroup: &Cgroup, listed: bool) -> Policy {
-        let mut policy = Policy::of(self.name, cgroup);
+        let mut policy = Policy::of(&self.name, cgroup).allow("exec.allow", &self.program);
         for (row, case) in self.cases.iter().enumerate() {
             let rules = case.given.iter().chain(case.allow.iter().filter(|_| listed));
             for (key, value) in rules {
@@ -275,15 +487,14 @@ impl Table {
         policy
     }
 
-    fn expected(&self, row: usize) -> Expected {
-        let case = &self.cases[row];
+    fn expected(&self, row: usize, refusal: &Refusal) -> Expected {
         Expected {
-            hook: case.hook,
-            family: case.family,
-            reason: case.reason,
-            needed: case.needed.iter().map(|&right| right.into()).collect(),
+            hook: refusal.hook,
+            family: refusal.family,
+            reason: refusal.reason,
+            needed: refusal.needed.iter().map(|&right| right.into()).collect(),
             // Addresses appear in events as address and port apart.
-            object: spread_addresses(&self.fill_in(row, &case.object)),
+            object: spread_addresses(&self.fill_in(row, &refusal.object)),
         }
     }
 }
@@ -298,9 +509,11 @@ impl Run<'_> {
     fn listed(&self, enforcer: &mut Enforcer) {
         let mark = enforcer.mark();
         enforcer.apply(&[&self.table.policy(self.cgroup, true)]);
-        let reports = self.table.perform(Place::Joining(self.cgroup));
+        let rows: Vec<usize> =
+            self.table.all().into_iter().filter(|&row| !self.table.cases[row].unlistable).collect();
+        let reports = self.table.perform(Place::Joining(self.cgroup), &rows);
         let events = enforcer.events_since(mark);
-        let failed: Vec<_> = self.rows(&reports).filter(|(_, report)| !report.ok).collect();
+        let failed: Vec<_> = reports.iter().filter(|report| !report.ok).collect();
         assert!(failed.is_empty(), "listed, but refused: {failed:#?}\n{}", evidence(&reports, &events));
         assert!(events.is_empty(), "listed, but reported\n{}", evidence(&reports, &events));
     }
@@ -309,7 +522,7 @@ impl Run<'_> {
         let mark = enforcer.mark();
         enforcer.apply(&[&self.table.policy(self.cgroup, false)]);
         let arrived = self.table.servers.settled_total();
-        let reports = self.table.perform(Place::Joining(self.cgroup));
+        let reports = self.table.perform(Place::Joining(self.cgroup), &self.table.all());
         let events = enforcer.events_since(mark);
         let mut wrong = Vec::new();
         for (row, report) in reports.iter().enumerate() {
@@ -326,33 +539,50 @@ impl Run<'_> {
         assert!(wrong.is_empty(), "unlisted:\n  {}\n{}", wrong.join("\n  "), evidence(&reports, &events));
     }
 
-    /// Exactly one event per row, in the rows' order.
+    /// Exactly the events that the rows expect, in the rows' order.
     fn match_events(&self, events: &[Event]) -> Vec<String> {
         let mut wrong = Vec::new();
-        if events.len() != self.table.cases.len() {
-            wrong.push(format!("{} events for {} refusals", events.len(), self.table.cases.len()));
-        }
-        for (row, event) in events.iter().enumerate().take(self.table.cases.len()) {
-            let case = &self.table.cases[row];
-            let mut differences = self.table.expected(row).differences(event, "denied");
-            if event.suggestion().is_empty() {
-                differences.push("no suggestion".into());
+        let mut rest = events.iter().peekable();
+        for (row, case) in self.table.cases.iter().enumerate() {
+            for refusal in &case.refusals {
+                let expected = self.table.expected(row, refusal);
+                let Some(event) = rest.next() else {
+                    wrong.push(format!("{}: no event", case.attack));
+                    continue;
+                };
+                let differences = self.differences(&expected, event);
+                wrong.extend(
+                    differences
+                        .into_iter()
+                        .map(|difference| format!("{} ({row}): event's {difference}", case.attack)),
+                );
+                while refusal.repeated
+                    && rest.next_if(|event| self.differences(&expected, event).is_empty()).is_some()
+                {
+                }
             }
-            if event.text("policy") != self.table.name {
-                differences.push(format!("policy is {:?}", event.text("policy")));
-            }
-            wrong.extend(
-                differences.into_iter().map(|difference| format!("{}: event's {difference}", case.attack)),
-            );
         }
+        wrong.extend(rest.map(|event| format!("one event too many: {event}")));
         wrong
+    }
+
+    fn differences(&self, expected: &Expected, event: &Event) -> Vec<String> {
+        let mut differences = expected.differences(event, "denied");
+        // What no rule can allow has nothing to suggest.
+        if event.suggestion().is_empty() && expected.reason != Reason::Unreachable {
+            differences.push("no suggestion".into());
+        }
+        if event.text("policy") != self.table.name {
+            differences.push(format!("policy is {:?}", event.text("policy")));
+        }
+        differences
     }
 
     fn bystanders(&self, enforcer: &mut Enforcer) {
         let neighbour = Cgroup::create(&format!("{}-neighbour", self.table.name));
         for (who, place) in [("neighbour", Place::Joining(&neighbour)), ("host", Place::Host)] {
             let mark = enforcer.mark();
-            let reports = self.table.perform(place);
+            let reports = self.table.perform(place, &self.table.all());
             let events = enforcer.events_since(mark);
             let failed: Vec<_> = self.rows(&reports).filter(|(_, report)| !report.ok).collect();
             assert!(failed.is_empty(), "{who} is refused: {failed:#?}\n{}", evidence(&reports, &events));
@@ -363,15 +593,17 @@ impl Run<'_> {
     fn audited(&self, enforcer: &mut Enforcer) {
         let mark = enforcer.mark();
         enforcer.apply(&[&self.table.policy(self.cgroup, false).audit()]);
-        let reports = self.table.perform(Place::Joining(self.cgroup));
+        let reports = self.table.perform(Place::Joining(self.cgroup), &self.table.all());
         let events = enforcer.events_since(mark);
         let failed: Vec<_> = self.rows(&reports).filter(|(_, report)| !report.ok).collect();
         assert!(failed.is_empty(), "audited, but refused: {failed:#?}\n{}", evidence(&reports, &events));
         for (row, case) in self.table.cases.iter().enumerate() {
-            let expected = self.table.expected(row);
-            // What passes may go on to do more that would be refused: look for the row's own event among all.
-            let found = events.iter().any(|event| expected.differences(event, "audited").is_empty());
-            assert!(found, "{}: no audit event\n{}", case.attack, evidence(&reports, &events));
+            for refusal in &case.refusals {
+                let expected = self.table.expected(row, refusal);
+                // What passes may go on to do more that would be refused: look for the row's own event among all.
+                let found = events.iter().any(|event| expected.differences(event, "audited").is_empty());
+                assert!(found, "{}: no audit event\n{}", case.attack, evidence(&reports, &events));
+            }
         }
         let not_audited: Vec<_> = events.iter().filter(|event| event.text("verdict") != "audited").collect();
         assert!(not_audited.is_empty(), "in audit mode: {not_audited:#?}");
@@ -410,9 +642,22 @@ pub fn name(errno: i32) -> String {
 /// # Panics
 /// When that fails.
 pub fn copy_of_actor(path: &Path) -> PathBuf {
-    let program = fs::read(actor::program()).expect("reading the actor");
-    make_executable(path, &program);
+    copy_of(&actor::program(), path)
+}
+
+fn copy_of(program: &str, path: &Path) -> PathBuf {
+    make_executable(path, &fs::read(program).expect("reading a program"));
     path.into()
+}
+
+/// Makes somebody the owner of a directory and of all in it.
+fn give_to(path: &Path, uid: u32) {
+    std::os::unix::fs::lchown(path, Some(uid), Some(uid)).expect("giving a file away");
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path).expect("listing a directory") {
+            give_to(&entry.expect("reading a directory").path(), uid);
+        }
+    }
 }
 
 /// Creates an executable file.

@@ -2,9 +2,9 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -249,19 +249,17 @@ pub fn unix_datagram(name: &str) -> Count {
     count
 }
 
-/// Starts a unix stream server that answers every connection with an open descriptor of `file`, as `SCM_RIGHTS`.
+/// Starts a unix stream server that answers every connection with a descriptor that `open` makes, as `SCM_RIGHTS`.
 ///
 /// # Panics
 /// When the name cannot be had.
-pub fn descriptor_giver(name: &str, file: &Path) {
+pub fn descriptor_giver(name: &str, open: impl Fn() -> Option<OwnedFd> + Send + 'static) {
     use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
-    use std::os::fd::AsRawFd;
     let listener = UnixListener::bind_addr(&unix_address(name)).expect("binding a unix server");
-    let file = file.to_owned();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let (Ok(stream), Ok(file)) = (stream, std::fs::File::open(&file)) else { break };
-            let fds = [file.as_raw_fd()];
+            let (Ok(stream), Some(given)) = (stream, open()) else { break };
+            let fds = [given.as_raw_fd()];
             let parts = [std::io::IoSlice::new(b"!")];
             let rights = [ControlMessage::ScmRights(&fds)];
             let _ = sendmsg::<UnixAddr>(stream.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None);

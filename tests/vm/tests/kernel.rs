@@ -1,7 +1,7 @@
 //! Suite `kernel`: runs as root in the initramfs guest of every kernel of the matrix.
 //!
-//! One module per subject below `kernel/`; this file only names them. Most tests are tables of attacks, see
-//! `enforcer_vm_tests::scenario`. With `ENFORCER_VM_BASELINE=1` only the halves without enforcement run.
+//! One module per subject below `kernel/`; this file only names them. Attacks have a suite of their own, `tests/bypass`.
+//! With `ENFORCER_VM_BASELINE=1` only the halves without enforcement run.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::print_stdout, reason = "what a test prints is its evidence")]
 
@@ -21,18 +21,8 @@ mod events;
 mod files;
 #[path = "kernel/interpreters.rs"]
 mod interpreters;
-#[path = "kernel/lineage.rs"]
-mod lineage;
-#[path = "kernel/memory.rs"]
-mod memory;
-#[path = "kernel/network.rs"]
-mod network;
 #[path = "kernel/paths.rs"]
 mod paths;
-#[path = "kernel/privileges.rs"]
-mod privileges;
-#[path = "kernel/programs.rs"]
-mod programs;
 #[path = "kernel/refused_inputs.rs"]
 mod refused_inputs;
 #[path = "kernel/swaps.rs"]

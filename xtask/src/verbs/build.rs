@@ -14,8 +14,8 @@ use crate::{process, provision, ui};
 /// procedural macros, which cannot be static.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// The package with the VM suites.
-pub(super) const VM_TESTS: &str = "enforcer-vm-tests";
+/// The packages with the VM suites. Their programs run in guests; their libraries have tests of their own, for the host.
+pub(super) const VM_TESTS: &[&str] = &["enforcer-vm-tests", "enforcer-bypass-tests"];
 
 /// Build `enforcer` and the VM test suites the way VMs get them.
 #[derive(clap::Args)]
@@ -41,11 +41,11 @@ pub(super) enum Profile {
     Release,
 }
 
-/// Every program a guest gets on its `PATH`: `enforcer`, `vm-guest` and the binaries of the VM test package.
+/// Every program a guest gets on its `PATH`: `enforcer`, `vm-guest` and the binaries of the VM test packages.
 pub(super) fn programs(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
     provision::for_build(cache)?;
     let mut ours = guest_cargo("build", profile);
-    ours.args(["--bins", "-p", "vm-guest", "-p", VM_TESTS]);
+    ours.args(["--bins", "-p", "vm-guest"]).args(packages());
     if linkage()? == Linkage::Static {
         ours.args(["-p", "enforcer"]);
         return artifacts(ours, "bin").context("building the programs for the VMs");
@@ -74,12 +74,17 @@ fn linkage() -> Result<Linkage> {
     Ok(if dynamic { Linkage::Dynamic } else { Linkage::Static })
 }
 
-/// The VM test package's integration tests, one program per suite.
+/// The VM test packages' integration tests, one program per suite.
 pub(super) fn suites(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
     provision::for_build(cache)?;
     let mut cargo = guest_cargo("test", profile);
-    cargo.args(["--no-run", "-p", VM_TESTS, "--test", "*"]);
+    cargo.args(["--no-run", "--test", "*"]).args(packages());
     artifacts(cargo, "test").context("building the VM test suites")
+}
+
+/// Chooses the VM test packages.
+fn packages() -> impl Iterator<Item = &'static str> {
+    VM_TESTS.iter().flat_map(|package| ["-p", package])
 }
 
 fn cargo(verb: &str, profile: Profile) -> Command {

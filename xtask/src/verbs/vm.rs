@@ -16,7 +16,7 @@ use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier};
 
 /// Boot a VM, run a command in it as root, print its output, exit with its status.
 ///
-/// `enforcer`, the programs of tests/vm and the test suites (as `suite-NAME`) are on the command's PATH. The
+/// `enforcer`, the programs of tests/vm and tests/bypass and the test suites (as `suite-NAME`) are on the command's PATH. The
 /// command's standard output and error arrive separately and unchanged; the kernel's console goes to a log file,
 /// shown when the guest dies. Files the command leaves in /var/log/vm-artifacts are printed when it fails.
 ///

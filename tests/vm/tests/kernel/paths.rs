@@ -2,64 +2,15 @@
 
 use std::fs;
 
-use enforcer_common::hook::Hook::{self, FileOpen, PathLink};
+use enforcer_common::hook::Hook::FileOpen;
 use enforcer_common::verdict::Family::File;
-use enforcer_common::verdict::Reason::{self, NoRule, PathTooLong, Unlinked};
+use enforcer_common::verdict::Reason::{NoRule, PathTooLong};
 use enforcer_vm_tests::actor::{self, Actor, Place, op};
 use enforcer_vm_tests::cgroup::Cgroup;
 use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, baseline_only};
 use enforcer_vm_tests::policy::Policy;
-use enforcer_vm_tests::scenario::{Case, Table, case, evidence};
+use enforcer_vm_tests::scenario::{Table, case, evidence};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-
-fn by_another_way(attack: &'static str, op: &[&str]) -> Case {
-    case(attack, op)
-        .file("{dir}/secret")
-        .directory("{dir}/public")
-        .given("file.read", "{dir}/public/**")
-        .allowed_by("file.read", "{dir}/secret")
-        .refused(FileOpen, File, NoRule)
-        .needing("read")
-        .about("{dir}/secret")
-}
-
-#[test]
-fn roundabout_names() {
-    Table::new(
-        "roundabout",
-        vec![
-            by_another_way("a symbolic link in a public directory", &["open-read", "{dir}/public/link"])
-                .symlink("{dir}/public/link", "{dir}/secret"),
-            by_another_way("a symbolic link to a directory", &["open-read", "{dir}/public/up/secret"])
-                .symlink("{dir}/public/up", ".."),
-            by_another_way("dot dot components", &["open-read", "{dir}/public/../secret"]),
-            by_another_way("doubled slashes and dots", &["open-read", "{dir}//.//public/.././/secret"]),
-            by_another_way(
-                "openat from a directory descriptor",
-                &["open-relative", "{dir}/public", "../secret"],
-            ),
-            by_another_way("/proc/self/root", &["open-read", "/proc/self/root{dir}/secret"]),
-            by_another_way(
-                "re-opening an O_PATH descriptor",
-                &["sequence", r#"[["hold-path","{dir}/secret"],["reopen-held-read","last"]]"#],
-            ),
-            by_another_way(
-                "a relative name",
-                &["sequence", r#"[["chdir","{dir}/public"],["open-read","../secret"]]"#],
-            ),
-            by_another_way(
-                "opening for writing what was opened for reading",
-                &["sequence", r#"[["hold","{dir}/readable"],["reopen-held-write","last"]]"#],
-            )
-            .file("{dir}/readable")
-            .given("file.read", "{dir}/readable")
-            .allowed_by("file.write", "{dir}/readable")
-            .needing("write")
-            .about("{dir}/readable"),
-        ],
-    )
-    .check();
-}
 
 #[test]
 fn unusual_names() {
@@ -84,59 +35,6 @@ fn unusual_names() {
             name("a hidden file", "{dir}/.secret", "{dir}/secret"),
             name("one letter more", "{dir}/secrets", "{dir}/secret"),
             name("one letter less", "{dir}/secre", "{dir}/secret"),
-        ],
-    )
-    .check();
-}
-
-/// Objects that lost their name, or never had one.
-#[test]
-fn files_without_a_name() {
-    let nameless = |attack, steps: &str, hook: Hook, reason: Reason| {
-        case(attack, &["sequence", steps]).allowed_by("file.unlinked", "true").refused(hook, File, reason)
-    };
-    Table::new(
-        "nameless-files",
-        vec![
-            nameless(
-                "re-opening a deleted file for writing",
-                r#"[["hold","{dir}/gone"],["unlink","{dir}/gone"],["reopen-held-write","last"]]"#,
-                FileOpen,
-                Unlinked,
-            )
-            .file("{dir}/gone")
-            .given("file.read", "{dir}/gone")
-            .given("file.write", "{dir}/gone"),
-            nameless(
-                "re-opening a memfd",
-                r#"[["hold-memfd"],["reopen-held-write","last"]]"#,
-                FileOpen,
-                Unlinked,
-            ),
-        ],
-    )
-    .check();
-}
-
-/// Giving a file without a name the name of a listed program.
-#[test]
-fn naming_a_nameless_file() {
-    Table::new(
-        "named-later",
-        vec![
-            case(
-                "naming an O_TMPFILE file like a listed program",
-                &["sequence", r#"[["hold-tmpfile","{dir}/spool"],["link-held","last","{dir}/app"]]"#],
-            )
-            .directory("{dir}/spool")
-            .given("file.read", "{dir}/spool/*")
-            .given("file.create", "{dir}/spool/*")
-            .given("file.unlinked", "true")
-            .given("exec.allow", "{dir}/app")
-            .allowed_by("file.create", "{dir}/app")
-            .refused(PathLink, File, NoRule)
-            .needing("create")
-            .about("{dir}/app"),
         ],
     )
     .check();

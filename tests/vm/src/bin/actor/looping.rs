@@ -2,11 +2,12 @@
 
 use std::os::fd::AsFd;
 
+use enforcer_vm_tests::performer::say;
 use enforcer_vm_tests::report::{Failure, Outcome, Report};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
 
-use crate::{perform as perform_any, say};
+use crate::perform as perform_any;
 
 /// How often to report progress, in rounds.
 const PROGRESS: u64 = 16;

@@ -1,25 +1,17 @@
-//! Starting programs, every way there is.
+//! Starting programs.
 
 use std::ffi::CString;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use enforcer_vm_tests::report::{At, Failure, Outcome};
-use nix::fcntl::{AtFlags, OFlag, open};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, execv, execveat, fork, pipe2};
-
-use crate::files;
+use nix::unistd::{ForkResult, execv, fork, pipe2};
 
 pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
     Some(match (name, arguments) {
         ("exec", [path, rest @ ..]) => spawn(|| exec(path, rest)),
-        ("execveat", [path]) => exec_by_path_descriptor(path),
-        ("exec-memfd", [path]) => exec_memfd(path),
-        ("exec-deleted", [path]) => exec_deleted(path),
-        ("exec-proc-fd", [path]) => exec_proc_fd(path),
         _ => return None,
     })
 }
@@ -35,12 +27,6 @@ fn exec(path: &str, rest: &[&str]) -> nix::Error {
         Some(program) => execv(program, &arguments).map_or_else(|error| error, |never| match never {}),
         None => nix::Error::EINVAL,
     }
-}
-
-fn exec_descriptor(fd: &OwnedFd) -> nix::Error {
-    let environment: [CString; 0] = [];
-    execveat(fd, c"", &argv("fd", &[]), &environment, AtFlags::AT_EMPTY_PATH)
-        .map_or_else(|error| error, |never| match never {})
 }
 
 /// Runs `replace` in a child; it returns only when the exec failed. Reports the exec's error, or waits for the new
@@ -83,33 +69,4 @@ impl IntoFile for OwnedFd {
 pub(crate) fn system_exit(status: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(status) }
-}
-
-/// `execveat` on an `O_PATH` descriptor: the file is never opened for reading.
-fn exec_by_path_descriptor(path: &str) -> Outcome {
-    let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at("open")?;
-    spawn(|| exec_descriptor(&fd))
-}
-
-/// Copies a program into anonymous memory and starts it from there.
-fn exec_memfd(path: &str) -> Outcome {
-    let mut program: std::fs::File = files::reading(path)?.into();
-    let memory = memfd_create(c"dropped", MFdFlags::MFD_CLOEXEC).at("memfd_create")?;
-    std::io::copy(&mut program, &mut std::fs::File::from(memory.as_fd().try_clone_to_owned().at("dup")?))
-        .at("copy")?;
-    spawn(|| exec_descriptor(&memory))
-}
-
-/// Removes a program's name and starts it through a descriptor that was opened before.
-fn exec_deleted(path: &str) -> Outcome {
-    let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at("open")?;
-    nix::unistd::unlink(path).at("unlink")?;
-    spawn(|| exec_descriptor(&fd))
-}
-
-/// Starts a program by the `/proc/self/fd` name of an `O_PATH` descriptor.
-fn exec_proc_fd(path: &str) -> Outcome {
-    let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at("open")?;
-    let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    spawn(|| exec(&name, &[]))
 }

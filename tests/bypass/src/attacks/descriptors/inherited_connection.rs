@@ -1,0 +1,46 @@
+//! A connection that somebody else made carries data without any address.
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::sendfile::sendfile;
+
+use crate::calls::sockets;
+
+use crate::prelude::*;
+
+pub(crate) const ATTACK: Attack = Attack {
+    name: "inherited-connection",
+    told: "send over a connection that I was started with",
+    kernels: Kernels::All,
+    ordinary: true,
+    rows,
+    run,
+};
+
+fn rows() -> Vec<Case> {
+    let send = |how: &str| {
+        ATTACK
+            .row(&[how, "{fd}"])
+            .given("network.families", "inet")
+            .inherits(Inherited::Connection("tcp4"))
+            .allowed_by("network.connect", "tcp {tcp4}")
+            .about("{tcp4}")
+            .refused(Hook::SocketSendmsg, Family::Network, Reason::NoRule)
+    };
+    vec![send("write"), send("send"), send("sendfile")]
+}
+
+fn run(words: &[&str]) -> Outcome {
+    let [how, from] = arguments(words)?;
+    let socket = calls::borrowed(calls::number(from)?);
+    match how {
+        "write" => nix::unistd::write(socket, sockets::PAYLOAD).at("write").map(calls::nothing),
+        "send" => sockets::send(&socket),
+        _ => {
+            let file = memfd_create(c"payload", MFdFlags::MFD_CLOEXEC).at("memfd_create")?;
+            nix::unistd::write(&file, sockets::PAYLOAD).at("write")?;
+            let mut offset = 0;
+            let length = sockets::PAYLOAD.len();
+            sendfile(socket, &file, Some(&mut offset), length).at("sendfile").map(calls::nothing)
+        }
+    }
+}

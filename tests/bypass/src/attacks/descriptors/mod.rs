@@ -1,0 +1,20 @@
+//! Descriptors: what was opened by somebody else.
+
+use crate::attack::Attack;
+
+mod inherited_connection;
+mod inherited_directory;
+mod inherited_file;
+mod inherited_file_read;
+mod received_connection;
+mod received_file;
+
+/// All of them.
+pub(crate) const ATTACKS: &[Attack] = &[
+    inherited_connection::ATTACK,
+    inherited_directory::ATTACK,
+    inherited_file::ATTACK,
+    inherited_file_read::ATTACK,
+    received_connection::ATTACK,
+    received_file::ATTACK,
+];

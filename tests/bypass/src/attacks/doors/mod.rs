@@ -1,0 +1,72 @@
+//! Doors: what root may do, and what reaches processes outside.
+
+use crate::attack::Attack;
+
+mod bind_mount;
+mod bpf;
+mod chroot;
+mod detached_tree;
+mod fanotify;
+mod inotify;
+mod io_uring_setup;
+mod kernel_files;
+mod kernel_log;
+mod kexec;
+mod keyring;
+mod limit_outsiders;
+mod load_module;
+mod mount_setattr;
+mod move_mount;
+mod new_file_system;
+mod performance_counters;
+mod pivot_root;
+mod process_memory;
+mod ptrace;
+mod quota;
+mod remount;
+mod request_binary_format;
+mod request_module;
+mod set_time;
+mod signal;
+mod signal_by_descriptor;
+mod steal_descriptor;
+mod traceme;
+mod umount;
+mod user_namespace;
+mod usermode_helper;
+
+/// All of them.
+pub(crate) const ATTACKS: &[Attack] = &[
+    bind_mount::ATTACK,
+    bpf::ATTACK,
+    chroot::ATTACK,
+    detached_tree::ATTACK,
+    fanotify::ATTACK,
+    inotify::ATTACK,
+    io_uring_setup::ATTACK,
+    kernel_files::ATTACK,
+    kernel_log::ATTACK,
+    kexec::ATTACK,
+    keyring::ATTACK,
+    limit_outsiders::ATTACK,
+    load_module::ATTACK,
+    mount_setattr::ATTACK,
+    move_mount::ATTACK,
+    new_file_system::ATTACK,
+    performance_counters::ATTACK,
+    pivot_root::ATTACK,
+    process_memory::ATTACK,
+    ptrace::ATTACK,
+    quota::ATTACK,
+    remount::ATTACK,
+    request_binary_format::ATTACK,
+    request_module::ATTACK,
+    set_time::ATTACK,
+    signal::ATTACK,
+    signal_by_descriptor::ATTACK,
+    steal_descriptor::ATTACK,
+    traceme::ATTACK,
+    umount::ATTACK,
+    user_namespace::ATTACK,
+    usermode_helper::ATTACK,
+];

@@ -1,0 +1,110 @@
+//! Datagrams name their destination one by one.
+
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::sys::socket::{MsgFlags, SockaddrLike, SockaddrStorage, sendmsg};
+
+use crate::calls::sockets;
+
+use crate::prelude::*;
+
+pub(crate) const ATTACK: Attack = Attack {
+    name: "udp-send",
+    told: "call home with single datagrams",
+    kernels: Kernels::All,
+    ordinary: true,
+    rows,
+    run,
+};
+
+fn rows() -> Vec<Case> {
+    let reach = |arguments: &[&str], rule: &str, peer: &str| {
+        ATTACK
+            .row(arguments)
+            .given("network.families", "inet")
+            .given("network.families", "inet6")
+            .allowed_by("network.connect", rule)
+            .about(peer)
+    };
+    vec![
+        reach(&["sendto", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+            Hook::SocketSendmsg,
+            Family::Network,
+            Reason::NoRule,
+        ),
+        reach(&["sendto", "{udp6}"], "udp {udp6}", "{udp6}").refused(
+            Hook::SocketSendmsg,
+            Family::Network,
+            Reason::NoRule,
+        ),
+        reach(&["sendto", "{udp4-mapped}"], "udp {udp4}", "{udp4}").refused(
+            Hook::SocketSendmsg,
+            Family::Network,
+            Reason::NoRule,
+        ),
+        reach(&["sendmsg", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+            Hook::SocketSendmsg,
+            Family::Network,
+            Reason::NoRule,
+        ),
+        reach(&["sendmmsg", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+            Hook::SocketSendmsg,
+            Family::Network,
+            Reason::NoRule,
+        ),
+        reach(&["unspecified", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+            Hook::SocketSendmsg,
+            Family::Network,
+            Reason::NoRule,
+        ),
+        reach(&["v4-on-v6", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+            Hook::SocketSendmsg,
+            Family::Network,
+            Reason::NoRule,
+        ),
+    ]
+}
+
+fn run(words: &[&str]) -> Outcome {
+    let [how, to] = arguments(words)?;
+    let (socket, address) = sockets::towards(libc::SOCK_DGRAM, 0, to)?;
+    match how {
+        "sendmsg" => {
+            let parts = [IoSlice::new(sockets::PAYLOAD)];
+            let sent = sendmsg(socket.as_raw_fd(), &parts, &[], MsgFlags::empty(), Some(&address));
+            sent.at("sendmsg").map(calls::nothing)
+        }
+        "sendmmsg" => send_many(&socket, &address),
+        // IPv4 takes no family for its own.
+        "unspecified" => {
+            let mut bytes = sockets::bytes(&address);
+            bytes[..2].copy_from_slice(&0_u16.to_ne_bytes());
+            sockets::send_bytes(&socket, sockets::PAYLOAD, &bytes, 0)
+        }
+        "v4-on-v6" => {
+            let socket = sockets::socket(libc::AF_INET6, libc::SOCK_DGRAM, 0).at("socket")?;
+            sockets::send_to(&socket, &address, 0)
+        }
+        _ => sockets::send_to(&socket, &address, 0),
+    }
+}
+
+/// One system call, two datagrams.
+fn send_many(socket: &OwnedFd, address: &SockaddrStorage) -> Outcome {
+    let mut part = libc::iovec {
+        iov_base: sockets::PAYLOAD.as_ptr().cast_mut().cast(),
+        iov_len: sockets::PAYLOAD.len(),
+    };
+    // SAFETY: all-zero is a message without anything.
+    let mut messages: [libc::mmsghdr; 2] = unsafe { core::mem::zeroed() };
+    for message in &mut messages {
+        message.msg_hdr.msg_name = address.as_ptr().cast_mut().cast();
+        message.msg_hdr.msg_namelen = address.len();
+        message.msg_hdr.msg_iov = &raw mut part;
+        message.msg_hdr.msg_iovlen = 1;
+    }
+    // SAFETY: two messages, and all they point to outlives the call.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), 2, 0) };
+    calls::check(sent).at("sendmmsg").map(|sent| format!("{sent} datagrams"))
+}

@@ -1,0 +1,57 @@
+//! The smallest program there is: it ends with a status of one's choice.
+//!
+//! Put together by hand: a few hundred bytes instead of megabytes, which counts when an emulated CPU copies and starts
+//! hundreds of them.
+
+/// Where it is loaded.
+const BASE: u64 = 0x40_0000;
+
+/// Offset of its first instruction, behind the header and two program headers.
+pub const ENTRY: usize = 64 + 2 * 56;
+
+/// A static x86-64 ELF program that ends with `status`. Its code runs wherever it is mapped.
+#[must_use]
+pub fn exiting(status: u8) -> Vec<u8> {
+    let mut code = vec![0xb8, 60, 0, 0, 0]; // mov eax, SYS_exit
+    code.extend([0xbf, status, 0, 0, 0]); // mov edi, status
+    code.extend([0x0f, 0x05]); // syscall
+    let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    file.extend(2_u16.to_le_bytes()); // ET_EXEC
+    file.extend(62_u16.to_le_bytes()); // EM_X86_64
+    file.extend(1_u32.to_le_bytes());
+    for long in [BASE + ENTRY as u64, 64, 0] {
+        file.extend(long.to_le_bytes()); // entry, program headers, section headers
+    }
+    file.extend(0_u32.to_le_bytes()); // flags
+    for half in [64_u16, 56, 2, 0, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    let size = (ENTRY + code.len()) as u64;
+    file.extend(segment(1, 5, BASE, size)); // PT_LOAD, R+X
+    file.extend(segment(0x6474_e551, 6, 0, 0)); // PT_GNU_STACK: not executable
+    file.extend(code);
+    file
+}
+
+fn segment(kind: u32, flags: u32, address: u64, size: u64) -> Vec<u8> {
+    let mut segment = [kind.to_le_bytes(), flags.to_le_bytes()].concat();
+    segment.extend([0, address, address, size, size, 0x1000].iter().flat_map(|long| long.to_le_bytes()));
+    segment
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn it_ends_with_its_status() {
+        for status in [0, 7] {
+            let file = std::env::temp_dir().join(format!("stub-{}-{status}", std::process::id()));
+            std::fs::write(&file, super::exiting(status)).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let ended = std::process::Command::new(&file).status().unwrap();
+            assert_eq!(ended.code(), Some(status.into()));
+            std::fs::remove_file(&file).unwrap();
+        }
+    }
+}
