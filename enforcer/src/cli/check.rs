@@ -193,9 +193,10 @@ fn summary(file: &Checked) -> String {
 }
 
 fn print_stats(stats: &Stats, out: &mut impl Write) -> std::io::Result<()> {
-    let lines: [(&str, String); 8] = [
+    let lines: [(&str, String); 9] = [
         ("rules", stats.rules.to_string()),
         ("exact names", stats.exact.to_string()),
+        ("pins", stats.pins.to_string()),
         ("patterns", stats.patterns.to_string()),
         ("states", format!("{} ({} byte classes)", stats.states, stats.classes)),
         ("prefixes", format!("{} ({} port ranges)", stats.prefixes, stats.ports)),

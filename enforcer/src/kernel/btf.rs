@@ -157,10 +157,10 @@ impl KernelTypes {
     #[must_use]
     pub fn has_hook(&self, hook: Hook) -> bool {
         let (prefix, kind) = match hook.attach() {
-            Attach::Lsm => (LSM_PREFIX, kind::FUNC),
+            Attach::Lsm | Attach::LsmSleepable => (LSM_PREFIX, kind::FUNC),
             Attach::Tracepoint => (TRACEPOINT_PREFIX, kind::TYPEDEF),
         };
-        self.symbols.get(&format!("{prefix}{}", hook.name())) == Some(&kind)
+        self.symbols.get(&format!("{prefix}{}", hook.target())) == Some(&kind)
     }
 
     fn index(&mut self, id: u32, at: usize) -> Result<(), BtfError> {

@@ -132,13 +132,13 @@ pub struct Object {
     btf: Btf,
 }
 
-/// The hooks that the running kernel offers to us.
+/// The hooks that the running kernel offers to us, in the order to attach in.
 ///
 /// # Errors
 /// [`LoadError::MissingHooks`] when one that is needed is not there.
 pub fn available_hooks(types: &KernelTypes) -> Result<Vec<Hook>, LoadError> {
     let (available, absent): (Vec<Hook>, Vec<Hook>) =
-        Hook::ALL.iter().partition(|hook| types.has_hook(**hook));
+        Hook::in_attach_order().partition(|hook| types.has_hook(*hook));
     let missing: Vec<Hook> = absent.into_iter().filter(|hook| optional(*hook).is_none()).collect();
     if missing.is_empty() { Ok(available) } else { Err(LoadError::MissingHooks(missing)) }
 }
@@ -196,9 +196,12 @@ impl Object {
             return Err(LoadError::MissingPrograms(vec![hook]));
         };
         let result = match hook.attach() {
-            Attach::Lsm => <&mut Lsm>::try_from(program).and_then(|program| program.load(hook.name(), btf)),
+            // That a program may sleep is said by the section it lies in.
+            Attach::Lsm | Attach::LsmSleepable => {
+                <&mut Lsm>::try_from(program).and_then(|program| program.load(hook.target(), btf))
+            }
             Attach::Tracepoint => {
-                <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(hook.name(), btf))
+                <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(hook.target(), btf))
             }
         };
         result.map_err(|error| match error {

@@ -131,6 +131,7 @@ pub fn probe(root: Root<'_>, types: &Result<KernelTypes, BtfError>) -> Report {
 pub fn try_load(types: &KernelTypes) -> Finding {
     let sizes = Sizes {
         exact: 1024,
+        pins: 1024,
         arena: 1024,
         prefixes: 1024,
         ports: 1024,
