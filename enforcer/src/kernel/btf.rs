@@ -57,6 +57,8 @@ pub struct KernelTypes {
 const LSM_PREFIX: &str = "bpf_lsm_";
 const TRACEPOINT_PREFIX: &str = "btf_trace_";
 const PREFIXES: [&str; 2] = [LSM_PREFIX, TRACEPOINT_PREFIX];
+/// Functions that tell whether the kernel was built with something. Not static, so they are there under their own name.
+const FUNCTIONS: [&str; 3] = [super::support::IMA, super::support::IO_URING, super::support::PERF];
 
 const MAGIC: u16 = 0xeb9f;
 
@@ -163,6 +165,12 @@ impl KernelTypes {
         self.symbols.get(&format!("{prefix}{}", hook.target())) == Some(&kind)
     }
 
+    /// Whether the kernel has this function. Only those in `FUNCTIONS` can be asked for.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.symbols.get(name) == Some(&kind::FUNC)
+    }
+
     fn index(&mut self, id: u32, at: usize) -> Result<(), BtfError> {
         let info = word(&self.data, at + 4)?;
         match kind_of(info) {
@@ -174,7 +182,7 @@ impl KernelTypes {
             }
             kind @ (kind::FUNC | kind::TYPEDEF) => {
                 let name = self.name(at)?;
-                if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+                if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || FUNCTIONS.contains(&name) {
                     let name = name.to_owned();
                     self.symbols.insert(name, kind);
                 }
@@ -350,6 +358,10 @@ pub(crate) mod tests {
             }
             self.count += 1;
             self.count
+        }
+
+        pub(crate) fn function(&mut self, name: &str) {
+            self.simple(kind::FUNC, name, 0);
         }
 
         pub(crate) fn structure(&mut self, name: &str, members: &[(&str, u32, u32)]) -> u32 {

@@ -10,6 +10,7 @@ use super::{
     btf::{BtfError, FieldOffsets, KernelTypes},
     maps::Sizes,
     pin::Pins,
+    support::optional,
 };
 use crate::kernel::chain;
 use aya::{
@@ -29,19 +30,6 @@ pub const VERIFIER_LOG_DIR: &str = "ENFORCER_VERIFIER_LOG_DIR";
 
 /// Map of messages for people, by `aya-log`. Not part of the ABI: an object may do without.
 const LOGS: &str = "AYA_LOGS";
-
-/// Hooks that some supported kernels lack, and why enforcement may go on without. Every other hook is needed.
-const OPTIONAL: &[(Hook, &str)] = &[
-    (Hook::UsernsCreate, "kernels before 6.1 cannot refuse new user namespaces"),
-    (Hook::UringCmd, "absent from kernels without io_uring, where there is nothing to guard"),
-    (Hook::PerfEventOpen, "absent from kernels without perf events, where there is nothing to guard"),
-];
-
-/// Why a hook is allowed to be missing, if it is.
-#[must_use]
-pub fn optional(hook: Hook) -> Option<&'static str> {
-    OPTIONAL.iter().find(|(optional, _)| *optional == hook).map(|(_, why)| *why)
-}
 
 /// First 16 digits of the object's SHA-256: tells whether running programs are this program's.
 #[must_use]

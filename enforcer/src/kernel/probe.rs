@@ -11,6 +11,7 @@ use super::{
     load::{self, LoadError},
     maps::Sizes,
     pin::BPFFS,
+    support,
 };
 use crate::cgroups::mount_point;
 
@@ -22,7 +23,7 @@ pub const OLDEST: (u32, u32) = (6, 1);
 pub struct Root<'a>(pub &'a Path);
 
 impl Root<'_> {
-    fn read(&self, path: &str) -> Option<String> {
+    pub(super) fn read(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.0.join(path.trim_start_matches('/'))).ok().map(|text| text.trim().to_owned())
     }
 
@@ -107,6 +108,7 @@ pub fn probe(root: Root<'_>, types: &Result<KernelTypes, BtfError>) -> Report {
             });
             hooks = hook_findings(types);
             findings.push(hook_summary(&hooks));
+            findings.push(content_pins(types, root));
         }
         Err(error) => findings.push(
             Finding::new("btf", Grade::Failure, error.to_string())
@@ -193,8 +195,11 @@ fn lsm(root: Root<'_>) -> Finding {
 fn hook_findings(types: &KernelTypes) -> Vec<HookFinding> {
     let finding = |hook: &Hook| {
         let present = types.has_hook(*hook);
-        let consequence = (!present).then(|| match load::optional(*hook) {
-            Some(why) => format!("enforcement works without: {why}"),
+        let consequence = (!present).then(|| match support::optional(*hook) {
+            Some(optional) if optional.is_missed(types) => {
+                format!("enforcement works without, but {optional}: {}", optional.why)
+            }
+            Some(optional) => format!("enforcement works without: {}", optional.why),
             None => "enforcement refuses to start: what this hook guards would be open".to_owned(),
         });
         HookFinding { name: hook.name(), present, consequence }
@@ -207,7 +212,7 @@ fn hook_summary(hooks: &[HookFinding]) -> Finding {
     let names: Vec<&str> = absent.iter().map(|hook| hook.name).collect();
     let needed = absent
         .iter()
-        .any(|hook| Hook::from_name(hook.name).is_some_and(|hook| load::optional(hook).is_none()));
+        .any(|hook| Hook::from_name(hook.name).is_some_and(|hook| support::optional(hook).is_none()));
     if names.is_empty() {
         Finding::new("hooks", Grade::Ok, format!("all {} found", hooks.len()))
     } else if needed {
@@ -215,6 +220,23 @@ fn hook_summary(hooks: &[HookFinding]) -> Finding {
             .advise("the kernel needs CONFIG_BPF_LSM, CONFIG_SECURITY_NETWORK and CONFIG_SECURITY_PATH")
     } else {
         Finding::new("hooks", Grade::Warning, format!("missing, and not needed: {}", names.join(", ")))
+    }
+}
+
+fn content_pins(types: &KernelTypes, root: Root<'_>) -> Finding {
+    const NAME: &str = "content-pins";
+    match support::content(types, root) {
+        Ok(()) if support::has_ima_policy(root) => Finding::new(
+            NAME,
+            Grade::Warning,
+            "IMA has a policy of its own, and answers with hashes it remembers",
+        )
+        .advise(
+            "it forgets them when a file's last writer closes it; docs/kernel-support.md says what is left",
+        ),
+        Ok(()) => Finding::new(NAME, Grade::Ok, "the kernel computes SHA-256 of programs (IMA)"),
+        Err(why) => Finding::new(NAME, Grade::Warning, why.to_string())
+            .advise("policies with `sha256` are refused here; all others work"),
     }
 }
 
