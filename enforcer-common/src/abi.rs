@@ -116,7 +116,7 @@ pub mod content {
     /// There are network prefixes.
     pub const PREFIXES: u32 = 1 << 1;
     /// There are programs that are pinned to contents.
-    pub const PINS: u32 = 1 << 2;
+    pub const PINS: u32 = 1 << 3;
 }
 
 /// What one rule, or several on the same name together, grant.

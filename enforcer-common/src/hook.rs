@@ -100,7 +100,7 @@ codes! {
         /// Remounts.
         SbRemount = 47 => "sb_remount",
         /// Start of a program that is pinned to contents: compares its digest, which the kernel sleeps to compute.
-        BprmCheckDigest = 48 => "bprm_check_digest",
+        BprmCheckDigest = 80 => "bprm_check_digest",
     }
 }
 
