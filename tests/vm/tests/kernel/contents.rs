@@ -197,6 +197,14 @@ fn who_writes_and_who_starts_exclude_each_other() {
     let writer = writable(&path);
     assert_eq!(exec(&cgroup, &path).errno, libc::ETXTBSY, "a start while somebody writes");
     drop(writer);
+    let file = writable(&path);
+    let length = NonZeroUsize::new(4096).unwrap();
+    // SAFETY: a fresh mapping at a place of the kernel's choosing, which nobody touches.
+    let page = unsafe { mmap(None, length, ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &file, 0) }.unwrap();
+    drop(file);
+    assert_eq!(exec(&cgroup, &path).errno, libc::ETXTBSY, "a start while a mapping may write");
+    // SAFETY: the mapping from above.
+    unsafe { munmap(page, length.get()) }.unwrap();
     let running = Actor::start_as(Place::Joining(&cgroup), &path).unwrap();
     for (what, result) in [
         ("open", OpenOptions::new().write(true).open(&path).map(drop)),
