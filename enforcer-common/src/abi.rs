@@ -123,6 +123,8 @@ pub mod content {
     pub const PREFIXES: u32 = 1 << 1;
     /// There are interpreters.
     pub const INTERPRETERS: u32 = 1 << 2;
+    /// There are programs that are pinned to contents.
+    pub const PINS: u32 = 1 << 3;
 }
 
 /// What one rule, or several on the same name together, grant.
@@ -164,6 +166,49 @@ pub struct ExactKey {
     pub len: u32,
     /// [`crate::hash::Sip`] of the name.
     pub hash: [u64; 2],
+}
+
+/// A SHA-256, its bytes in memory order.
+pub type Digest = [u64; 4];
+
+/// The SHA-256 of these bytes.
+#[must_use]
+pub const fn digest_of(bytes: [u8; 32]) -> Digest {
+    let mut words = [0; 4];
+    let mut word = 0;
+    while word < 4 {
+        let mut eight = [0; 8];
+        let mut at = 0;
+        while at < 8 {
+            eight[at] = bytes[word * 8 + at];
+            at += 1;
+        }
+        words[word] = u64::from_ne_bytes(eight);
+        word += 1;
+    }
+    words
+}
+
+/// Key of a content that a name may have.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct PinKey {
+    /// The program's name.
+    pub name: ExactKey,
+    /// SHA-256 of its content.
+    pub digest: Digest,
+}
+
+/// Value of a content that a name may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Pin {
+    /// Index of the (first) rule, for people.
+    pub rule: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Cells are stored in chunks of this many: BPF array elements are at least eight bytes, and an array look-up is
@@ -256,6 +301,10 @@ pub struct Label {
     pub program: u32,
     /// While [`program::SEEKING`]: half of the [`crate::hash::Sip`] of the last component of the script's name.
     pub script: u64,
+    /// [`Content`] code: how far the check of the program that the task is starting has come.
+    pub content: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Bits of [`Label::program`].
@@ -280,6 +329,19 @@ pub struct SocketLabel {
     pub incarnation: u32,
     /// [`Control::generation`] under which it was decided. The policy may have changed since.
     pub generation: u64,
+}
+
+crate::codes::codes! {
+    /// How far the check of a pinned program's content has come. Set by [`crate::hook::Hook::BprmCheckSecurity`] for
+    /// every program and every interpreter anew.
+    pub enum Content : u32 {
+        /// The program is not pinned.
+        Any = 0 => "any",
+        /// The program is pinned: its name was allowed, its content is to be looked at.
+        Due = 1 => "due",
+        /// It was looked at, and the program may start.
+        Checked = 2 => "checked",
+    }
 }
 
 crate::codes::codes! {
@@ -325,12 +387,14 @@ const _: () = {
     assert!(size_of::<Head>() == 320);
     assert!(size_of::<Grant>() == 8);
     assert!(size_of::<ExactKey>() == 24);
+    assert!(size_of::<PinKey>() == 56);
+    assert!(size_of::<Pin>() == 8);
     assert!(size_of::<ArenaChunk>() == 64);
     assert!(size_of::<PrefixKey>() == 24);
     assert!(size_of::<PortSpan>() == 8);
     assert!(size_of::<PortRange>() == 16);
     assert!(size_of::<Binding>() == 8);
-    assert!(size_of::<Label>() == 32);
+    assert!(size_of::<Label>() == 40);
     assert!(size_of::<SocketLabel>() == 16);
     assert!(Counter::ALL.len() <= COUNTERS as usize);
 };

@@ -8,7 +8,10 @@
 use core::ops::ControlFlow;
 
 use crate::{
-    abi::{ACCEPT_CELLS, ExactKey, Grant, Head, PATH_MAX, PortRange, PortSpan, PrefixKey, content, switch},
+    abi::{
+        ACCEPT_CELLS, Digest, ExactKey, Grant, Head, PATH_MAX, Pin, PinKey, PortRange, PortSpan, PrefixKey,
+        content, switch,
+    },
     hash::{Key, Sip},
     hook::Privilege,
     net::{AF_NETLINK, Flow},
@@ -20,6 +23,8 @@ use crate::{
 pub trait Tables {
     /// The grant of an exact name.
     fn exact(&self, key: &ExactKey) -> Option<Grant>;
+    /// A content that a name may have.
+    fn pin(&self, key: &PinKey) -> Option<Pin>;
     /// One cell of the arena.
     fn cell(&self, index: u32) -> Option<u16>;
     /// The span of the longest prefix that covers the key.
@@ -134,6 +139,13 @@ pub enum Request<'a, T> {
         /// Rights that must all be granted.
         needed: Rights,
     },
+    /// Starting a named program whose content is known.
+    Content {
+        /// The name.
+        name: &'a T,
+        /// SHA-256 of what it holds.
+        digest: Digest,
+    },
     /// Rights on a file that no name in the task's mount namespace leads to.
     Unnamed {
         /// What its dentry is called, for people. Never matched.
@@ -173,6 +185,7 @@ pub enum Request<'a, T> {
 pub fn decide<T: Text, L: Tables>(request: &Request<'_, T>, head: &Head, tables: &L) -> Decision {
     match *request {
         Request::Object { name, needed } => object(name, needed, head, tables),
+        Request::Content { name, digest } => content(name, digest, head, tables),
         Request::Unnamed { why, needed, .. } => unnamed(why, needed, head),
         Request::AnonymousExec => {
             switched(head.switches & switch::ANONYMOUS_EXEC != 0, Reason::AnonymousExec)
@@ -203,7 +216,32 @@ fn object<T: Text, L: Tables>(name: &T, needed: Rights, head: &Head, tables: &L)
     }
     match granted(name, needed, head, tables) {
         Ok(grant) if grant.rights().contains(needed) => Decision::allow(grant.rule),
+        // Only the content is missing. Whoever does not go on to ask about it refuses.
+        Ok(grant) if awaits_content(needed.missing_from(grant.rights()), grant.rights()) => {
+            Decision::deny(Reason::Digest)
+        }
         Ok(_) => Decision::deny(Reason::NoRule),
+        Err(fault) => Decision::fault(fault),
+    }
+}
+
+#[inline(always)]
+const fn awaits_content(missing: Rights, held: Rights) -> bool {
+    missing.0 == Rights::EXEC.0 && held.contains(Rights::EXEC_PINNED)
+}
+
+/// Whether a program may start that holds this. A rule that grants `exec` whatever the content is enough.
+#[inline(always)]
+fn content<T: Text, L: Tables>(name: &T, digest: Digest, head: &Head, tables: &L) -> Decision {
+    let by_name = object(name, Rights::EXEC, head, tables);
+    if !matches!(by_name.reason, Reason::Digest) || head.content & content::PINS == 0 {
+        return by_name;
+    }
+    match exact_key(name, head, tables) {
+        Ok(name) => match tables.pin(&PinKey { name, digest }) {
+            Some(pin) => Decision::allow(pin.rule),
+            None => by_name,
+        },
         Err(fault) => Decision::fault(fault),
     }
 }
@@ -244,8 +282,12 @@ pub fn granted<T: Text, L: Tables>(
 
 #[inline(always)]
 fn exact_grant<T: Text, L: Tables>(name: &T, head: &Head, tables: &L) -> Result<Option<Grant>, Fault> {
-    let key = ExactKey { table: head.table, len: name.len(), hash: hash_of_name(name, tables)? };
-    Ok(tables.exact(&key))
+    Ok(tables.exact(&exact_key(name, head, tables)?))
+}
+
+#[inline(always)]
+fn exact_key<T: Text, L: Tables>(name: &T, head: &Head, tables: &L) -> Result<ExactKey, Fault> {
+    Ok(ExactKey { table: head.table, len: name.len(), hash: hash_of_name(name, tables)? })
 }
 
 struct HashPass<'a, T> {
@@ -397,6 +439,7 @@ mod tests {
     struct Tiny {
         exact: &'static [u8],
         grant: Grant,
+        pin: Option<Digest>,
     }
 
     const KEY: Key = Key([7, 9]);
@@ -411,6 +454,10 @@ mod tests {
         fn exact(&self, key: &ExactKey) -> Option<Grant> {
             (key.table == 3 && key.len as usize == self.exact.len() && key.hash == hash_of(KEY, self.exact))
                 .then_some(self.grant)
+        }
+        fn pin(&self, key: &PinKey) -> Option<Pin> {
+            let known = key.name.table == 3 && key.name.hash == hash_of(KEY, self.exact);
+            (known && Some(key.digest) == self.pin).then_some(Pin { rule: 11, reserved: 0 })
         }
         fn cell(&self, index: u32) -> Option<u16> {
             CELLS.get(index as usize).copied()
@@ -450,7 +497,46 @@ mod tests {
     }
 
     fn tiny() -> Tiny {
-        Tiny { exact: b"/bin/ls", grant: Grant { rights: Rights::EXEC.0, min_trust: 0, on_low: 0, rule: 9 } }
+        let grant = Grant { rights: Rights::EXEC.0, min_trust: 0, on_low: 0, rule: 9 };
+        Tiny { exact: b"/bin/ls", grant, pin: None }
+    }
+
+    /// `/bin/ls` may start if it holds this.
+    const GOOD: Digest = [1, 2, 3, 4];
+
+    fn pinned(more: Rights) -> Tiny {
+        let rights = Rights::EXEC_PINNED.union(more).with_implied();
+        let grant = Grant { rights: rights.0, min_trust: 0, on_low: 0, rule: 9 };
+        Tiny { grant, pin: Some(GOOD), ..tiny() }
+    }
+
+    #[test]
+    fn a_pinned_program_starts_with_its_content_only() {
+        let head = Head { content: content::EXACT | content::PINS, ..head() };
+        let name = Bytes(b"/bin/ls");
+        let ask = |tables: &Tiny, head: &Head, digest| {
+            decide(&Request::Content { name: &name, digest }, head, tables)
+        };
+        let by_name = |tables: &Tiny, needed| decide(&Request::Object { name: &name, needed }, &head, tables);
+        let strict = pinned(Rights::NONE);
+        assert_eq!(ask(&strict, &head, GOOD), Decision::allow(11));
+        for near in [[1, 2, 3, 5], [0, 2, 3, 4], [4, 3, 2, 1], [0; 4]] {
+            assert_eq!(ask(&strict, &head, near), Decision::deny(Reason::Digest), "{near:?}");
+        }
+        // Nobody has looked at the content, so the name alone is no permission.
+        assert_eq!(by_name(&strict, Rights::EXEC), Decision::deny(Reason::Digest));
+        assert_eq!(by_name(&strict, Rights::READ), Decision::allow(9));
+        assert_eq!(by_name(&strict, Rights::LIBRARY), Decision::deny(Reason::NoRule));
+        assert_eq!(by_name(&strict, Rights::EXEC.union(Rights::WRITE)), Decision::deny(Reason::NoRule));
+        // A head that says there are no pins.
+        let bare = Head { content: content::EXACT, ..head };
+        assert_eq!(ask(&strict, &bare, GOOD), Decision::deny(Reason::Digest));
+        // Whatever another rule grants without looking stays granted.
+        assert_eq!(ask(&pinned(Rights::EXEC), &head, [0; 4]), Decision::allow(9));
+        // Names that are not pinned.
+        assert_eq!(ask(&tiny(), &head, [0; 4]), Decision::allow(9));
+        let other = Request::Content { name: &Bytes(b"/bin/sh"), digest: GOOD };
+        assert_eq!(decide(&other, &head, &strict), Decision::deny(Reason::NoRule));
     }
 
     fn object(name: &[u8], needed: Rights) -> Decision {

@@ -65,6 +65,8 @@ pub struct EventHeader {
     pub comm: [u8; 16],
     /// Parent's task name, NUL padded.
     pub parent_comm: [u8; 16],
+    /// SHA-256 of the content, if `object` is [`ObjectKind::Content`] and `detail` is not zero. Means nothing otherwise.
+    pub digest: [u8; 32],
 }
 
 /// Bits of [`EventHeader::flags`].
@@ -94,6 +96,8 @@ crate::codes::codes! {
         Socket = 5 => "socket",
         /// A privilege.
         Privilege = 6 => "privilege",
+        /// The name of a program, and what it holds: `detail` is 1 if that could be told.
+        Content = 7 => "content",
     }
 }
 
@@ -101,6 +105,6 @@ crate::codes::codes! {
 pub const EVENT_MAX: u32 = HEADER_LEN + EXE_MAX + crate::abi::PATH_MAX;
 
 /// Length of the fixed part, in bytes.
-pub const HEADER_LEN: u32 = 128;
+pub const HEADER_LEN: u32 = 160;
 
 const _: () = assert!(size_of::<EventHeader>() == HEADER_LEN as usize);

@@ -156,6 +156,8 @@ fields! {
     CssSetDflCgrp => "css_set"."dfl_cgrp",
     /// `struct file *`.
     MmExeFile => "mm_struct"."exe_file",
+    /// `unsigned long`. Zero until the kernel has mapped a new program: the loaders set it last.
+    MmStartCode => "mm_struct"."start_code",
     /// `struct kernfs_node *`.
     CgroupKn => "cgroup"."kn",
     /// `struct cgroup_root *`.

@@ -3,7 +3,7 @@
 use crate::codes::codes;
 
 codes! {
-    /// A program of ours. The name is the LSM hook or tracepoint it attaches to.
+    /// A program of ours. The name is the LSM hook or tracepoint it attaches to, unless [`Hook::target`] says another.
     pub enum Hook : u8 {
         /// Start of a program, and of a script's interpreter.
         BprmCheckSecurity = 1 => "bprm_check_security",
@@ -149,6 +149,8 @@ codes! {
         TaskMovememory = 71 => "task_movememory",
         /// Use of a capability.
         Capable = 72 => "capable",
+        /// Start of a program that is pinned to contents: compares its digest, which the kernel sleeps to compute.
+        BprmCheckDigest = 80 => "bprm_check_digest",
     }
 }
 
@@ -157,6 +159,8 @@ codes! {
 pub enum Attach {
     /// BPF LSM, non-sleepable.
     Lsm,
+    /// BPF LSM, sleepable: for helpers that read files.
+    LsmSleepable,
     /// BTF tracepoint.
     Tracepoint,
 }
@@ -166,8 +170,27 @@ impl Hook {
     pub const fn attach(self) -> Attach {
         match self {
             Self::CgroupMkdir | Self::CgroupRmdir | Self::CgroupAttachTask => Attach::Tracepoint,
+            Self::BprmCheckDigest => Attach::LsmSleepable,
             _ => Attach::Lsm,
         }
+    }
+
+    /// What the kernel calls the LSM hook or tracepoint.
+    pub const fn target(self) -> &'static str {
+        match self {
+            Self::BprmCheckDigest => Self::BprmCheckSecurity.name(),
+            _ => self.name(),
+        }
+    }
+
+    /// Every program in the order to attach in.
+    ///
+    /// The kernel calls the programs of a hook last attached first (`hlist_add_head` in `kernel/bpf/trampoline.c`), and
+    /// [`Hook::BprmCheckDigest`] acts on what [`Hook::BprmCheckSecurity`] left it, so it is attached before. Were the
+    /// order another, pinned programs would be refused.
+    pub fn in_attach_order() -> impl DoubleEndedIterator<Item = Self> {
+        let digest = Self::BprmCheckDigest;
+        core::iter::once(digest).chain(Self::ALL.iter().copied().filter(move |hook| *hook != digest))
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod abi;
 mod codes;
+pub mod content;
 pub mod decide;
 pub mod event;
 pub mod field;

@@ -9,6 +9,9 @@ pub const CONTROL: &str = "CONTROL";
 pub const HEADS: &str = "HEADS";
 /// Hash of [`crate::abi::ExactKey`] to [`crate::abi::Grant`]. Written by user space.
 pub const EXACT: &str = "EXACT";
+/// Hash of [`crate::abi::PinKey`] to [`crate::abi::Pin`]: the contents that pinned programs may have. Written by user
+/// space.
+pub const PINS: &str = "PINS";
 /// Array of [`crate::abi::ArenaChunk`]s: automata. Written by user space, only in parts no head in force refers to.
 pub const ARENA: &str = "ARENA";
 /// LPM trie of [`crate::abi::PrefixKey`] to [`crate::abi::PortSpan`]. Written by user space.
@@ -34,8 +37,8 @@ pub const COUNTERS: &str = "COUNTERS";
 
 /// Every map that is pinned.
 pub const PINNED: &[&str] = &[
-    CONTROL, HEADS, EXACT, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, SOCKETS, EVENTS, ATTACHES,
-    COUNTERS,
+    CONTROL, HEADS, EXACT, PINS, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, SOCKETS, EVENTS,
+    ATTACHES, COUNTERS,
 ];
 
 /// Read-only global: `[u32; Field::COUNT]`, the offsets of [`crate::field::Field`]s in units of their shapes.

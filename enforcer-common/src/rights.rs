@@ -3,8 +3,9 @@
 /// A set of rights on one object name (a path, or `@name` for an abstract unix socket).
 ///
 /// A request is allowed when the union of what all matching rules grant contains every right it needs. What a rule
-/// implies (`exec` implies `library`, `library` implies `code`, `code` implies `read`, `create` implies `write`) is added at compile time,
-/// so the kernel only tests bits.
+/// implies (`exec` implies `library`, `library` implies `code`, `code` implies `read`, `create` implies `write`) is
+/// added at compile time, so the kernel only tests bits. `exec-pinned` implies `read` and no more: a file that may start
+/// because of what it holds must not be mapped, or interpreted, as code by a program that nobody asks what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Rights(pub u16);
 
@@ -25,6 +26,8 @@ impl Rights {
     pub const UNIX_CONNECT: Self = Self(1 << 5);
     /// Bind a unix socket to this name.
     pub const UNIX_BIND: Self = Self(1 << 6);
+    /// Start the file as a program, if it holds one of the contents that the policy lists for it.
+    pub const EXEC_PINNED: Self = Self(1 << 7);
 
     /// Read the file as code, as an interpreter does.
     pub const CODE: Self = Self(1 << 8);
@@ -40,6 +43,7 @@ impl Rights {
         (Self::CREATE, "create"),
         (Self::UNIX_CONNECT, "unix-connect"),
         (Self::UNIX_BIND, "unix-bind"),
+        (Self::EXEC_PINNED, "exec-pinned"),
         (Self::CODE, "code"),
         (Self::INTERPRETER, "interpreter"),
     ];
@@ -82,7 +86,7 @@ impl Rights {
         if bits & Self::LIBRARY.0 != 0 {
             bits |= Self::CODE.0;
         }
-        if bits & Self::CODE.0 != 0 {
+        if bits & (Self::CODE.0 | Self::EXEC_PINNED.0) != 0 {
             bits |= Self::READ.0;
         }
         if bits & Self::CREATE.0 != 0 {
@@ -112,6 +116,7 @@ mod tests {
             (Rights::WRITE, Rights(0b01000)),
             (Rights::CREATE, Rights(0b11000)),
             (Rights::UNIX_CONNECT, Rights::UNIX_CONNECT),
+            (Rights::EXEC_PINNED, Rights::EXEC_PINNED.union(Rights::READ)),
         ];
         for (given, expected) in all {
             assert_eq!(given.with_implied(), expected, "{given:?}");

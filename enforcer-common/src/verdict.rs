@@ -68,6 +68,10 @@ codes! {
         Internal = 9 => "internal",
         /// The policy names a switch that allows this class of objects.
         Switch = 10 => "switch",
+        /// The program is pinned to contents, and this is none of them, or nobody has looked.
+        Digest = 11 => "digest",
+        /// The program is pinned, and lies on a file system where content can change behind the kernel's back.
+        Unverifiable = 12 => "unverifiable",
     }
 }
 
@@ -90,6 +94,10 @@ codes! {
         Binding = 6 => "binding",
         /// A BPF helper failed.
         Helper = 7 => "helper",
+        /// The kernel gave no SHA-256 of a file's content.
+        Digest = 8 => "digest",
+        /// Policies changed again and again while one request was decided.
+        Unsettled = 9 => "unsettled",
     }
 }
 

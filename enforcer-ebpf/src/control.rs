@@ -136,9 +136,30 @@ impl Point {
     }
 
     #[inline(always)]
-    fn conclude(self, subject: &Subject, request: &Ask<'_>, decision: Decision) -> i32 {
+    pub fn conclude(self, subject: &Subject, request: &Ask<'_>, decision: Decision) -> i32 {
         let report = Report::new(self, decision).about(request);
         conclude(subject, &report)
+    }
+
+    /// Concludes about a program's content, in the mode that was in force together with the rules. `found` says whether
+    /// the scratch memory's digest is that of the content.
+    #[inline(always)]
+    pub fn conclude_content(
+        self,
+        subject: &Subject,
+        name: &Name,
+        found: bool,
+        decision: Decision,
+        mode: Mode,
+    ) -> i32 {
+        let report = Report {
+            kind: ObjectKind::Content,
+            needed: Rights::EXEC.0,
+            name: Some(*name),
+            detail: u32::from(found),
+            ..Report::new(self, decision)
+        };
+        conclude_in(subject, &report, mode)
     }
 }
 
@@ -178,6 +199,12 @@ impl Report {
                 self.needed = needed.0;
                 self.name = Some(*name);
             }
+            // Of contents only the one program that looks at them reports; see `conclude_content`.
+            Request::Content { name, .. } => {
+                self.kind = ObjectKind::Name;
+                self.needed = Rights::EXEC.0;
+                self.name = Some(*name);
+            }
             Request::Unnamed { name, needed, .. } => {
                 self.kind = ObjectKind::Unnamed;
                 self.needed = needed.0;
@@ -214,9 +241,17 @@ const fn words(address: [u8; 16]) -> [u64; 2] {
 /// reported; whether the report finds room changes nothing.
 #[inline(always)]
 fn conclude(subject: &Subject, report: &Report) -> i32 {
-    // A mode this program does not know is no permission.
-    let mode =
-        Mode::from_code(subject.head.modes[report.point.family.code() as usize]).unwrap_or(Mode::Enforce);
+    conclude_in(subject, report, mode_of(subject, report.point.family))
+}
+
+/// The mode of a family. One that this program does not know is no permission.
+#[inline(always)]
+pub fn mode_of(subject: &Subject, family: Family) -> Mode {
+    Mode::from_code(subject.head.modes[family.code() as usize]).unwrap_or(Mode::Enforce)
+}
+
+#[inline(always)]
+fn conclude_in(subject: &Subject, report: &Report, mode: Mode) -> i32 {
     let outcome = outcome(mode, report.decision);
     if outcome.report {
         count(if outcome.refuse { Counter::Denied } else { Counter::Audited });
@@ -255,6 +290,7 @@ fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result
     let exe_len = before.saturating_sub(exe_start);
     // A name that is too long is reported by its end.
     let name_len = name.len().min(enforcer_common::abi::PATH_MAX);
+    let digest = Raw((&raw const scratch.digest) as u64);
     let header = scratch.header(exe_start).ok_or(Fault::Scratch)?;
     let task = kernel::current();
     let parent = task.follow(Field::TaskRealParent);
@@ -286,6 +322,9 @@ fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result
         (*header).port = report.port;
         (*header).reserved = 0;
         (&raw mut (*header).address).cast::<[u64; 2]>().write_unaligned(report.address);
+        if matches!(report.kind, ObjectKind::Content) {
+            digest.copy_to((&raw mut (*header).digest).cast(), 32)?;
+        }
         task.embedded(Field::TaskComm).copy_to((&raw mut (*header).comm).cast(), 16)?;
         parent.embedded(Field::TaskComm).copy_to((&raw mut (*header).parent_comm).cast(), 16)?;
     }

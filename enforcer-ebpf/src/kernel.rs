@@ -7,10 +7,12 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
-    bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, task_struct},
+    bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, file, task_struct},
     helpers::generated as helpers,
 };
 use enforcer_common::{
+    abi::Digest,
+    content::SHA256,
     field::{ABSENT, Field},
     verdict::Fault,
 };
@@ -298,6 +300,22 @@ pub fn opaque(value: u64) -> u64 {
     // kernel refuses.)
     unsafe { core::arch::asm!("{value} = {value}", value = inout(reg) value, options(pure, nomem, nostack)) };
     value
+}
+
+/// SHA-256 of a file's content, into `digest`; whether that is what is there now. Sleeps while the file is read, so
+/// sleepable programs only.
+#[inline(always)]
+pub fn sha256(file: Typed, digest: &mut Digest) -> bool {
+    // SAFETY: the verifier checks that `file` is a file that the hook holds; `digest` is valid for writes of its size.
+    // A longer hash of another algorithm is cut off, and its algorithm returned.
+    let algorithm = unsafe {
+        helpers::bpf_ima_file_hash(
+            file.as_ptr().cast::<file>().cast_mut(),
+            ptr::from_mut(digest).cast(),
+            size_of::<Digest>() as u32,
+        )
+    };
+    algorithm == SHA256
 }
 
 /// A task's entry in a task storage map.

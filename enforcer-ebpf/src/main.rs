@@ -5,8 +5,9 @@
 //! only place that turns it into an errno and an event. Programs are named after the hook they sit on; the table of
 //! them is [`enforcer_common::hook::Hook`].
 //!
-//! All programs are non-sleepable: they run under RCU, so what a hook's arguments point to cannot go away while a name
-//! is read, and one RCU grace period tells the loader that nobody reads the old generation any more.
+//! All programs but [`hooks`]' `bprm_check_digest` are non-sleepable: they run under RCU, so what a hook's arguments
+//! point to cannot go away while a name is read, and one RCU grace period tells the loader that nobody reads the old
+//! generation any more. The sleepable one walks no names, and decides again if the generation changed meanwhile.
 //!
 //! Loops go through `bpf_loop` (5.17), and what a loop carries from round to round and uses as an offset lives in map
 //! values: kernels before 6.7 verify a loop body once, and would believe the bounds of that one round.

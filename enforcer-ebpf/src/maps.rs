@@ -12,8 +12,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, RingBuf},
 };
 use enforcer_common::abi::{
-    ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, ExactKey, Grant, Head, Label, PortRange,
-    PortSpan, SLOTS, SocketLabel,
+    ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, ExactKey, Grant, Head, Label, Pin, PinKey,
+    PortRange, PortSpan, SLOTS, SocketLabel,
 };
 
 #[map]
@@ -22,6 +22,8 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 pub static HEADS: Array<Head> = Array::with_max_entries(2 * SLOTS, 0);
 #[map]
 pub static EXACT: HashMap<ExactKey, Grant> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+#[map]
+pub static PINS: HashMap<PinKey, Pin> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 #[map]
 pub static ARENA: Array<ArenaChunk> = Array::with_max_entries(1024, 0);
 #[map]

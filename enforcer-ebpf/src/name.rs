@@ -10,7 +10,7 @@
 use core::ops::ControlFlow;
 
 use enforcer_common::{
-    abi::{NAME_MAX, PATH_MAX},
+    abi::{Digest, NAME_MAX, PATH_MAX},
     decide::{Step, Text},
     event::{EXE_MAX, EventHeader, HEADER_LEN},
     field::Field,
@@ -47,6 +47,9 @@ const PROC_MAGIC: u64 = 0x9fa0;
 #[repr(C, align(8))]
 pub struct Scratch {
     walk: Walk,
+    kept: Span,
+    /// What was found in a pinned program.
+    pub digest: Digest,
     text: [u8; TEXT_LEN],
 }
 
@@ -199,6 +202,7 @@ impl Step for LastSlash {
 /// What a text in scratch memory is, without the pointer to it: the verifier does not follow a pointer that shares a
 /// register with the other variants of an enum.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Span {
     start: u32,
     len: u32,
@@ -533,6 +537,18 @@ impl Scratch {
         let own = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
         let reachable = mount.follow(Field::MountNs)? == own;
         Ok(self.stop(if reachable { AT_ROOT } else { ELSEWHERE }))
+    }
+
+    /// Remembers a text for another program on the same hook.
+    #[inline(always)]
+    pub const fn keep(&mut self, span: Span) {
+        self.kept = span;
+    }
+
+    /// What was kept. The text is still there as long as the task has met no other hook.
+    #[inline(always)]
+    pub const fn kept(&self) -> Span {
+        self.kept
     }
 
     /// The event header's place before `exe_start`, if there is room.

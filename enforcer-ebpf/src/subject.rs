@@ -6,7 +6,7 @@
 //! open). A host label is looked up again whenever a binding or an attach could have changed the answer.
 
 use enforcer_common::{
-    abi::{Binding, Counter, Head, Label, SLOT_LAUNCHERS, Slot, State},
+    abi::{Binding, Content, Counter, Head, Label, SLOT_LAUNCHERS, Slot, State},
     decide,
     field::Field,
     rights::Rights,
@@ -79,6 +79,48 @@ impl Subject {
         // SAFETY: as in `set_arming`.
         unsafe { (*self.label).script = script };
     }
+
+    /// Notes how far the check of the program's content has come.
+    #[inline(always)]
+    pub fn set_content(&self, content: Content) {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).content = content.code() };
+    }
+
+    /// How far the check of the program's content has come.
+    #[inline(always)]
+    pub fn is_content(&self, content: Content) -> bool {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).content == content.code() }
+    }
+}
+
+/// Whether the current task is starting a program whose content is yet to be looked at.
+#[inline(always)]
+pub fn is_content_due() -> bool {
+    kernel::task_storage(&LABELS, kernel::current(), false)
+        .is_some_and(|label| label.content == Content::Due.code())
+}
+
+/// Runs `body` for a task under the policy that its label names; `gone` where there is none any more.
+///
+/// Takes a closure because the verifier refuses the shifts by which LLVM moves a `Result<Standing>` (of a pointer!).
+#[inline(always)]
+pub fn with_label<T>(gone: T, broken: impl FnOnce() -> T, body: impl FnOnce(&Subject) -> T) -> T {
+    let Some(maps) = Maps::in_force() else { return broken() };
+    let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false) else { return broken() };
+    match labelled(maps, label) {
+        Some(subject) => body(&subject),
+        None => gone,
+    }
+}
+
+/// Forgets a check that is due.
+#[inline(always)]
+pub fn forget_content() {
+    if let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false) {
+        label.content = Content::Any.code();
+    }
 }
 
 /// The current task's standing.
@@ -142,6 +184,8 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
             arming: 0,
             program: 0,
             script: 0,
+            content: Content::Any.code(),
+            reserved: 0,
         };
         return Ok(Standing::Host);
     }
@@ -156,6 +200,8 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
         arming: 0,
         program: 0,
         script: 0,
+        content: Content::Any.code(),
+        reserved: 0,
     };
     if !entering {
         count(Counter::Armed);
@@ -279,6 +325,7 @@ pub fn inherit(child: Typed) -> Result<(), Fault> {
     let label = kernel::task_storage(&LABELS, child, true).ok_or(Fault::TaskStorage)?;
     *label = copy;
     label.arming = 0;
+    label.content = Content::Any.code();
     Ok(())
 }
 

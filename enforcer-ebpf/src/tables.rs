@@ -8,13 +8,16 @@ use core::{
 
 use aya_ebpf::{helpers::generated::bpf_loop, maps::lpm_trie::Key as LpmKey};
 use enforcer_common::{
-    abi::{ARENA_CHUNK_CELLS, Control, Counter, ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey, Slot},
+    abi::{
+        ARENA_CHUNK_CELLS, Control, Counter, ExactKey, Grant, Head, Pin, PinKey, PortRange, PortSpan,
+        PrefixKey, Slot,
+    },
     decide::{Step, Tables},
     hash::Key,
     maps::head_index,
 };
 
-use crate::maps::{ARENA, CONTROL, COUNTERS, EXACT, HEADS, PORTS, PREFIXES, PrefixData};
+use crate::maps::{ARENA, CONTROL, COUNTERS, EXACT, HEADS, PINS, PORTS, PREFIXES, PrefixData};
 
 /// The tables of the generation that was in force when the hook asked.
 #[derive(Clone, Copy)]
@@ -33,6 +36,21 @@ impl Maps {
         Some(Self { control, generation })
     }
 
+    /// Whether the generation is in force still, and thus everything that was read of it up to now is whole: the
+    /// installer touches nothing of a generation before it has put another in force.
+    ///
+    /// For programs that may sleep. Others are waited for. (The processor keeps loads in order; `x86_64` only.)
+    #[inline(always)]
+    pub fn is_in_force(&self) -> bool {
+        let now: u64;
+        // SAFETY: a live reference. Assembly that may touch any memory, so that no load before it is moved behind it:
+        // LLVM has no fence for this target, not even one that only the compiler heeds.
+        unsafe {
+            core::arch::asm!("{now} = *(u64 *)({word} + 0)", now = out(reg) now, word = in(reg) &raw const self.control.generation, options(nostack));
+        }
+        now == self.generation
+    }
+
     /// The head of a slot, if a policy occupies it.
     #[inline(always)]
     pub fn head(&self, slot: Slot) -> Option<&'static Head> {
@@ -46,6 +64,12 @@ impl Tables for Maps {
     fn exact(&self, key: &ExactKey) -> Option<Grant> {
         // SAFETY: entries are replaced, never changed in place, and freed after a grace period.
         unsafe { EXACT.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn pin(&self, key: &PinKey) -> Option<Pin> {
+        // SAFETY: as in `exact`.
+        unsafe { PINS.get(key) }.copied()
     }
 
     #[inline(always)]

@@ -2,21 +2,27 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    cell::OnceCell,
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use enforcer_common::hook::Hook;
+
 use crate::{
     bundle::verify::VerifiedBundle,
     cgroups::{CgroupError, Hierarchy},
     kernel::{
         bind::{BindError, Rebound, rebind},
+        btf::{BtfError, KernelTypes},
         install::{Desired, InstallError, Installed, install, observe},
         maps::{BpfMaps, OpenError},
-        pin::Pins,
+        pin::{LinkSet, PinError, Pins},
+        probe::Root,
         state::{Snapshot, StateFile},
+        support::{self, Unsupported},
     },
 };
 
@@ -61,6 +67,12 @@ pub enum SessionError {
     /// The maps.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The kernel.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// The pins.
+    #[error(transparent)]
+    Pins(#[from] PinError),
     /// The installation.
     #[error(transparent)]
     Install(#[from] InstallError),
@@ -151,6 +163,9 @@ fn open_lock(runtime: &Path, name: &str) -> Result<(File, PathBuf), SessionError
 pub struct Session {
     maps: BpfMaps,
     state: StateFile,
+    /// The hooks that programs sit on.
+    attached: Vec<Hook>,
+    types: OnceCell<KernelTypes>,
     _lock: Lock,
 }
 
@@ -170,7 +185,10 @@ impl Session {
     /// [`SessionError::Open`] when enforcement is off.
     pub fn open(lock: Lock, runtime: &Path, pins: &Pins) -> Result<Self, SessionError> {
         let maps = BpfMaps::open(&pins.maps())?;
-        Ok(Self { maps, state: StateFile::in_directory(runtime), _lock: lock })
+        let sets = pins.link_sets()?;
+        let attached = sets.iter().flat_map(LinkSet::attached).collect();
+        let state = StateFile::in_directory(runtime);
+        Ok(Self { maps, state, attached, types: OnceCell::new(), _lock: lock })
     }
 
     /// What is in force.
@@ -186,9 +204,18 @@ impl Session {
     /// # Errors
     /// [`SessionError`]. After one from installing, what was in force still is.
     pub fn put(&mut self, policies: &[VerifiedBundle], launchers: &[String]) -> Result<Put, SessionError> {
+        support::check(policies, &self.attached, Root(Path::new("/")), || self.kernel_types())?;
         let installed = install(&mut self.maps, &mut self.state, &Desired { policies, launchers })?;
         let rebound = self.rebind()?;
         Ok(Put { installed, rebound })
+    }
+
+    fn kernel_types(&self) -> Result<&KernelTypes, BtfError> {
+        if let Some(types) = self.types.get() {
+            return Ok(types);
+        }
+        let types = KernelTypes::of_running_kernel()?;
+        Ok(self.types.get_or_init(|| types))
     }
 
     /// Binds the cgroups that are there.

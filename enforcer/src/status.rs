@@ -253,6 +253,7 @@ fn room(maps: &BpfMaps, snapshot: &Snapshot, bindings: usize) -> BTreeMap<&'stat
     };
     BTreeMap::from([
         ("exact", Room { used: sum(|table| table.exact), size: sizes.exact.into() }),
+        ("pins", Room { used: sum(|table| table.pins), size: sizes.pins.into() }),
         ("arena", Room { used: sum(|table| table.arena.count), size: sizes.arena.into() }),
         ("prefixes", Room { used: sum(|table| table.prefixes), size: sizes.prefixes.into() }),
         ("ports", Room { used: sum(|table| table.ports.count), size: sizes.ports.into() }),

@@ -14,10 +14,11 @@ use enforcer::policy::{
     source::Source,
 };
 use enforcer_common::{
+    abi::digest_of,
     decide::{Bytes, Request},
     net::{Direction, Flow},
     rights::Rights,
-    verdict::{Decision, Verdict},
+    verdict::{Decision, Reason, Verdict},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -415,4 +416,58 @@ fn ten_thousand_names_and_five_hundred_patterns() {
         allowed += usize::from(writable);
     }
     assert!(allowed > 500 && allowed < names.len() - 500, "{allowed} of {}", names.len());
+}
+
+// --- contents ---
+
+/// An entry of `exec.allow`: one of a few names, with contents or without.
+fn program() -> impl Strategy<Value = (u8, Option<Vec<u8>>)> {
+    (0u8..5, prop::option::weighted(0.8, vec(0u8..4, 1..4)))
+}
+
+proptest! {
+    #![proptest_config(config(256))]
+
+    /// A program starts if an entry allows it whatever it holds, or one lists what it holds; and a pin gives nothing
+    /// but that, and reading.
+    #[test]
+    fn pinned_programs(entries in vec(program(), 0..8), library in prop::option::of(0u8..5)) {
+        let entry = |(name, contents): &(u8, Option<Vec<u8>>)| match contents {
+            None => format!("'/p/{name}'"),
+            Some(contents) => {
+                let digests: Vec<String> =
+                    contents.iter().map(|content| format!("'{}'", format!("{content:02x}").repeat(32))).collect();
+                format!("{{ path = '/p/{name}', sha256 = [{}] }}", digests.join(", "))
+            }
+        };
+        let mut body = format!("exec.allow = [{}]\n", entries.iter().map(entry).collect::<Vec<_>>().join(", "));
+        if let Some(name) = library {
+            writeln!(body, "memory.libraries = ['/p/[{name}]']").expect("a string");
+        }
+        let tables = ImageTables::new(&image(&body));
+        for name in 0..6u8 {
+            let path = format!("/p/{name}");
+            let of_name = || entries.iter().filter(|(it, _)| *it == name);
+            let free = of_name().any(|(_, contents)| contents.is_none());
+            let listed = |content| of_name().any(|(_, them)| them.iter().flatten().any(|it| *it == content));
+            let pinned = of_name().any(|(_, contents)| contents.is_some());
+            for content in 0..5u8 {
+                let digest = digest_of([content; 32]);
+                let request = Request::Content { name: &Bytes(path.as_bytes()), digest };
+                let decision = tables.decide(&request);
+                let expected = match (free || listed(content), pinned) {
+                    (true, _) => Reason::Rule,
+                    (false, true) => Reason::Digest,
+                    (false, false) => Reason::NoRule,
+                };
+                prop_assert_eq!(decision.reason, expected, "{} {}", path, content);
+                prop_assert_eq!(decision.verdict == Verdict::Allow, expected == Reason::Rule);
+            }
+            let allows = |needed| ask(&tables, path.as_bytes(), needed).verdict == Verdict::Allow;
+            prop_assert_eq!(allows(Rights::EXEC), free);
+            prop_assert_eq!(allows(Rights::LIBRARY), free || library == Some(name));
+            prop_assert_eq!(allows(Rights::READ), free || pinned || library == Some(name));
+            prop_assert!(!allows(Rights::WRITE));
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! Executable memory: what is mapped must be listed code, and nothing becomes code later.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use enforcer_common::{decide::Request, field::Field, hook::Hook, rights::Rights, verdict::Family};
+use enforcer_common::{
+    abi::Content, decide::Request, field::Field, hook::Hook, rights::Rights, verdict::Family,
+};
 
 use super::{interpreter, pointer};
 use crate::{
     control::{PASS, Point, refused},
-    kernel,
+    kernel::{self, Typed},
     name::Place,
     subject::Subject,
 };
@@ -42,8 +44,28 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
         if file.is_null() || prot & PROT_WRITE != 0 {
             return anonymous(point, subject);
         }
+        if is_own_image(subject, file) {
+            return PASS;
+        }
         point.decide_place(subject, Place::of_file(file), false, Rights::LIBRARY)
     })
+}
+
+/// Whether the kernel is mapping a program whose content was found right a moment ago.
+///
+/// A pinned program may start, but its file is no library: mapped by `ld.so program`, nobody would look at what it
+/// holds. So only the mappings that `execve` itself makes pass, between the check and the program's first instruction:
+/// the file is the very one that was checked (the last program that `bprm_check_digest` sees is the one that becomes
+/// `exe_file`), and the new address space has no code segment yet. Nobody can write to the file until then: `execve`
+/// has denied write access before the check, and `exe_file` goes on denying it. Later the program itself could replace
+/// its `exe_file` (`PR_SET_MM_EXE_FILE`), but `start_code` is set by then, and `prctl` takes no address as low as 0.
+#[inline(always)]
+fn is_own_image(subject: &Subject, file: Typed) -> bool {
+    if !subject.is_content(Content::Checked) {
+        return false;
+    }
+    let mm = kernel::current().follow(Field::TaskMm);
+    mm.follow(Field::MmExeFile).raw() == file.raw() && mm.get::<u64>(Field::MmStartCode) == 0
 }
 
 /// Judges memory that becomes executable. A private file mapping that already holds pages of its own (`anon_vma`) may

@@ -173,15 +173,17 @@ fn print_text(
 }
 
 fn summary(file: &Checked) -> String {
+    let plural =
+        |count: usize, word: &str| if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") };
     let counted = |count: usize, word: &str| match count {
         0 => String::new(),
-        1 => format!(", 1 {word}"),
-        _ => format!(", {count} {word}s"),
+        _ => format!(", {}", plural(count, word)),
     };
     let warnings = counted(file.diagnostics.count(Severity::Warning), "warning");
     match &file.compiled {
         Some(compiled) => {
-            format!("ok, policy {}, {} rules{warnings}", compiled.policy.name, compiled.stats.rules)
+            let rules = plural(compiled.stats.rules, "rule");
+            format!("ok, policy {}, {rules}{warnings}", compiled.policy.name)
         }
         None => {
             let errors = file.diagnostics.count(Severity::Error).max(1);
@@ -191,9 +193,10 @@ fn summary(file: &Checked) -> String {
 }
 
 fn print_stats(stats: &Stats, out: &mut impl Write) -> std::io::Result<()> {
-    let lines: [(&str, String); 8] = [
+    let lines: [(&str, String); 9] = [
         ("rules", stats.rules.to_string()),
         ("exact names", stats.exact.to_string()),
+        ("pins", stats.pins.to_string()),
         ("patterns", stats.patterns.to_string()),
         ("states", format!("{} ({} byte classes)", stats.states, stats.classes)),
         ("prefixes", format!("{} ({} port ranges)", stats.prefixes, stats.ports)),
@@ -262,7 +265,7 @@ mod tests {
     #[test]
     fn a_good_policy_passes() {
         let (passed, out, err) = outcome(&[], &[GOOD]);
-        assert_eq!((passed, out.as_str(), err.as_str()), (true, "/0.toml: ok, policy good, 1 rules\n", ""));
+        assert_eq!((passed, out.as_str(), err.as_str()), (true, "/0.toml: ok, policy good, 1 rule\n", ""));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, Write},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -20,6 +22,7 @@ use super::check::{Format, style_for};
 use crate::policy::{
     automaton::Nfa,
     compile::compile,
+    digest::ContentDigest,
     lookup::ImageTables,
     model::{Origin, Policy, Switch},
     parse::parse,
@@ -36,6 +39,9 @@ pub struct ExplainArgs {
     policy: PathBuf,
     #[command(flatten)]
     ask: Ask,
+    /// With `--exec`: what the program holds. Without it, a pinned program is read where this runs.
+    #[arg(long, value_name = "DIGEST", requires = "exec")]
+    sha256: Option<ContentDigest>,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -103,6 +109,7 @@ pub fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
         }
         None => {
             for question in questions(&args.ask)? {
+                let question = subject.with_content(question, args.sha256);
                 let answer = subject.answer(&question);
                 match args.format {
                     Format::Text => print_text(&subject, &answer, out)?,
@@ -149,13 +156,31 @@ impl Subject {
         Ok(Self { path: source.name().to_owned(), tables: ImageTables::new(&image), rules, policy })
     }
 
+    /// A question about a pinned program becomes one about its content: the given, or that of the file.
+    fn with_content(&self, question: Question, given: Option<ContentDigest>) -> Question {
+        let Question::Object { name, needed: Rights::EXEC } = &question else { return question };
+        if given.is_none() && self.decide(&question).reason != Reason::Digest {
+            return question;
+        }
+        let digest = given.or_else(|| {
+            let path = Path::new(OsStr::from_bytes(name));
+            // Nothing that opening alone could change or wait for.
+            let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+            ContentDigest::of(std::fs::File::open(path).ok().filter(|_| is_file)?).ok()
+        });
+        match digest {
+            Some(digest) => Question::Content { name: name.clone(), digest },
+            None => question,
+        }
+    }
+
     fn decide(&self, question: &Question) -> Decision {
         question.with_request(|request| self.tables.decide(request))
     }
 
     fn answer<'a>(&'a self, question: &'a Question) -> Answer<'a> {
         let held = match question {
-            Question::Object { name, .. } => self.held(name),
+            Question::Object { name, .. } | Question::Content { name, .. } => self.held(name),
             _ => Rights::NONE,
         };
         let decision = self.decide(question);
@@ -181,6 +206,17 @@ impl Subject {
                 let matching = self.rules.matching(name).into_iter().filter_map(|at| policy.objects.get(at));
                 let helpful = matching.filter(|rule| rule.rights.with_implied().0 & needed.0 != 0);
                 helpful.filter_map(|rule| policy.rules.get(rule.rule as usize)).collect()
+            }
+            Question::Content { name, digest } => {
+                let pins = policy.pins.iter().filter(|pin| pin.name == *name);
+                let pins = pins.filter(|pin| decision.verdict == Verdict::Deny || pin.digest == *digest);
+                let mut rules: Vec<u32> = pins.map(|pin| pin.rule).collect();
+                let matching = self.rules.matching(name).into_iter().filter_map(|at| policy.objects.get(at));
+                rules
+                    .extend(matching.filter(|rule| rule.rights.contains(Rights::EXEC)).map(|rule| rule.rule));
+                rules.sort_unstable();
+                rules.dedup();
+                rules.into_iter().filter_map(|rule| policy.rules.get(rule as usize)).collect()
             }
             Question::Address { .. } => policy.rules.get(decision.rule as usize).into_iter().collect(),
             _ if decision.verdict == Verdict::Deny => Vec::new(),
@@ -253,6 +289,7 @@ fn batch(subject: &Subject, lines: impl BufRead, out: &mut impl Write) -> anyhow
             continue;
         }
         let question = Question::from_line(&line).with_context(|| format!("line {number}"))?;
+        let question = subject.with_content(question, None);
         let decision = subject.decide(&question);
         writeln!(out, "{} {}", decision.verdict, decision.reason)?;
     }
@@ -263,7 +300,11 @@ fn print_text(subject: &Subject, answer: &Answer<'_>, out: &mut impl Write) -> s
     let Answer { question, decision, .. } = answer;
     writeln!(out, "{:<7} {question}", decision.verdict.name())?;
     writeln!(out, "reason  {}: {}", decision.reason, in_words(decision.reason))?;
-    let label = if decision.verdict == Verdict::Allow { "rule" } else { "partly" };
+    let label = match (decision.verdict, question) {
+        (Verdict::Allow, _) => "rule",
+        (Verdict::Deny, Question::Content { .. }) => "pinned",
+        (Verdict::Deny, _) => "partly",
+    };
     for origin in &answer.origins {
         writeln!(out, "{label:<7} {}  ({}:{})", origin.text, subject.path, origin.line)?;
     }
@@ -295,6 +336,8 @@ const fn in_words(reason: Reason) -> &'static str {
         Reason::NoPolicy => "no policy is installed for the workload",
         Reason::Internal => "it could not be found out what was asked",
         Reason::Switch => "the policy opens this whole class",
+        Reason::Digest => "the program is pinned to contents, and this is none of them",
+        Reason::Unverifiable => "the program is pinned, and its content can change behind the kernel's back",
     }
 }
 
@@ -440,6 +483,54 @@ families = ["netlink"]
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         let error = batch(&subject(&folder), &b"read /a\nlook\n"[..], &mut Vec::new()).unwrap_err();
         assert_eq!(format!("{error}"), "line 2");
+    }
+
+    #[test]
+    fn a_pinned_program_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().canonicalize().unwrap().join("tool");
+        std::fs::write(&program, "good").unwrap();
+        let good = ContentDigest::of(&b"good"[..]).unwrap();
+        let path = program.to_str().unwrap();
+        let text = format!(
+            "policy = \"p\"\nworkload.unit = \"p.service\"\n[exec]\nallow = [\n\
+             {{ path = '{path}', sha256 = '{good}' }},\n{{ path = '/nowhere', sha256 = '{good}' }}]\n"
+        );
+        let file = folder.path().join("p.toml");
+        std::fs::write(&file, text).unwrap();
+        let subject = Subject { path: "p.toml".into(), ..Subject::load(&file).unwrap() };
+        let explained = |name: &str, given| {
+            let question = Question::object(name, Rights::EXEC).unwrap();
+            let question = subject.with_content(question, given);
+            let mut out = Vec::new();
+            print_text(&subject, &subject.answer(&question), &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let rule = format!("exec.allow {{ path = \"{path}\", sha256 = \"{good}\" }}  (p.toml:5)\n");
+        assert_eq!(
+            explained(path, None),
+            format!(
+                "allow   content {good} {path}\n\
+                 reason  rule: rules grant everything that was asked for\n\
+                 rule    {rule}"
+            )
+        );
+        let evil = ContentDigest::of(&b"evil"[..]).unwrap();
+        let denied = format!(
+            "deny    content {evil} {path}\n\
+             reason  digest: the program is pinned to contents, and this is none of them\n\
+             pinned  {rule}\
+             mode    enforce for exec: refused\n\
+             add     [exec] allow = [{{ path = \"{path}\", sha256 = \"{evil}\" }}]\n"
+        );
+        assert_eq!(explained(path, Some(evil)), denied);
+        std::fs::write(&program, "evil").unwrap();
+        assert_eq!(explained(path, None), denied);
+        let unknown = explained("/nowhere", None);
+        assert!(
+            unknown.starts_with("deny    exec /nowhere\nreason  digest") && unknown.contains("--sha256"),
+            "{unknown}"
+        );
     }
 
     #[test]

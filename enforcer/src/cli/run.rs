@@ -39,6 +39,9 @@ pub(super) struct Args {
     /// Room for exact names
     #[arg(long, value_name = "N", default_value_t = Sizes::default().exact)]
     max_exact: u32,
+    /// Room for contents of pinned programs
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().pins)]
+    max_pins: u32,
     /// Room for automata, in chunks of 32 cells
     #[arg(long, value_name = "N", default_value_t = Sizes::default().arena)]
     max_arena: u32,
@@ -63,6 +66,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
         launchers: launchers(&args.install.launchers),
         sizes: Sizes {
             exact: args.max_exact,
+            pins: args.max_pins,
             arena: args.max_arena,
             prefixes: args.max_prefixes,
             ports: args.max_ports,

@@ -9,6 +9,8 @@ use enforcer_common::{
 };
 use zerocopy::FromBytes as _;
 
+use crate::policy::digest::ContentDigest;
+
 /// One decision that was not an allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -63,6 +65,8 @@ pub struct Event {
 pub enum Object {
     /// A path, or `@` and an abstract socket's name.
     Name(Vec<u8>),
+    /// A program, and the SHA-256 of what it holds, if that could be had.
+    Content(Vec<u8>, Option<ContentDigest>),
     /// A file without a name, and what its dentry is called.
     Unnamed(Vec<u8>),
     /// Executable memory.
@@ -155,6 +159,10 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
 fn object(header: &EventHeader, name: &[u8]) -> Result<Object, DecodeError> {
     Ok(match known("object", header.object, ObjectKind::from_code)? {
         ObjectKind::Name => Object::Name(name.to_vec()),
+        ObjectKind::Content => {
+            let digest = (header.detail != 0).then_some(ContentDigest(header.digest));
+            Object::Content(name.to_vec(), digest)
+        }
         ObjectKind::Unnamed => Object::Unnamed(name.to_vec()),
         ObjectKind::Memory => Object::Memory,
         ObjectKind::Address => {
@@ -213,6 +221,7 @@ pub(crate) mod tests {
             address: [0; 16],
             comm: *b"cat\0\0\0\0\0\0\0\0\0\0\0\0\0",
             parent_comm: *b"sixteen-bytes-ok",
+            digest: [0; 32],
         }
     }
 
@@ -245,6 +254,11 @@ pub(crate) mod tests {
         let table = [
             (with(ObjectKind::Unnamed, 0, 0), Object::Unnamed(b"/etc/shadow".to_vec())),
             (with(ObjectKind::Memory, 0, 0), Object::Memory),
+            (with(ObjectKind::Content, 0, 0), Object::Content(b"/etc/shadow".to_vec(), None)),
+            (
+                EventHeader { digest: [7; 32], ..with(ObjectKind::Content, 1, 0) },
+                Object::Content(b"/etc/shadow".to_vec(), Some(ContentDigest([7; 32]))),
+            ),
             (address, Object::Address { address: [7; 16], port: 53, flow: Flow::UDP_BIND }),
             (with(ObjectKind::Socket, 17, 1), Object::Socket { family: 17, raw: true }),
             (with(ObjectKind::Socket, 2, 0), Object::Socket { family: 2, raw: false }),

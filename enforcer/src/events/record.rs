@@ -119,6 +119,9 @@ pub enum ObjectRecord {
     Path {
         /// As the policy sees it.
         path: String,
+        /// SHA-256 of the file, where its content was judged.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
     },
     /// An abstract unix socket. One with a path is a path.
     Unix {
@@ -247,7 +250,7 @@ impl Record {
 /// What the task did, in an operator's words.
 fn operation(event: &Event) -> &'static str {
     match event.hook {
-        Hook::BprmCheckSecurity | Hook::BprmCommittedCreds => "exec",
+        Hook::BprmCheckSecurity | Hook::BprmCheckDigest | Hook::BprmCommittedCreds => "exec",
         Hook::FileOpen => by_rights(event.needed),
         Hook::MmapFile | Hook::FileMprotect | Hook::ShmShmat => match (&event.object, event.hook) {
             (Object::Memory, Hook::MmapFile) => "mmap",
@@ -333,7 +336,11 @@ fn object(object: &Object) -> ObjectRecord {
         Object::Name(name) if name.starts_with(b"-") => {
             ObjectRecord::Argument { name: text::from_bytes(name) }
         }
-        Object::Name(name) => ObjectRecord::Path { path: text::from_bytes(name) },
+        Object::Name(name) => ObjectRecord::Path { path: text::from_bytes(name), sha256: None },
+        Object::Content(name, digest) => ObjectRecord::Path {
+            path: text::from_bytes(name),
+            sha256: digest.map(|digest| digest.to_string()),
+        },
         Object::Unnamed(name) => ObjectRecord::Unnamed { name: text::from_bytes(name) },
         Object::Memory => ObjectRecord::Memory,
         Object::Address { address, port, flow } => ObjectRecord::Address {
@@ -388,7 +395,8 @@ pub fn compact(record: &Record) -> String {
             let policy = decision.policy.as_deref().unwrap_or("?");
             let exe = decision.exe.as_deref().unwrap_or(&decision.comm);
             let object = match &decision.object {
-                ObjectRecord::Path { path } => path.clone(),
+                ObjectRecord::Path { path, sha256: None } => path.clone(),
+                ObjectRecord::Path { path, sha256: Some(digest) } => format!("{path} sha256 {digest}"),
                 ObjectRecord::Unix { name } | ObjectRecord::Argument { name } => name.clone(),
                 ObjectRecord::Unnamed { name } => format!("(unnamed) {name}"),
                 ObjectRecord::Memory => "executable memory".to_owned(),

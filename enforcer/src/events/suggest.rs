@@ -16,6 +16,7 @@ pub fn suggest(event: &Event) -> Option<String> {
 fn question(event: &Event) -> Option<Question> {
     Some(match &event.object {
         Object::Name(name) => Question::object(name.clone(), event.needed).ok()?,
+        Object::Content(name, digest) => Question::content(name.clone(), (*digest)?).ok()?,
         Object::Unnamed(name) => {
             Question::Unnamed { name: name.clone(), why: event.reason, needed: event.needed }
         }

@@ -13,7 +13,8 @@ use std::{
 
 use enforcer_common::{
     abi::{
-        ARENA_CHUNK_CELLS, Binding, ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey, SLOT_SELECTORS,
+        ARENA_CHUNK_CELLS, Binding, ExactKey, Grant, Head, Pin, PinKey, PortRange, PortSpan, PrefixKey,
+        SLOT_SELECTORS,
     },
     decide::{Bytes, Step, Tables, granted},
     hash::Key,
@@ -141,6 +142,10 @@ impl<M> Reading<'_, M> {
 impl<M: Maps> Tables for Reading<'_, M> {
     fn exact(&self, key: &ExactKey) -> Option<Grant> {
         self.noted(self.maps.exact(key)).flatten()
+    }
+
+    fn pin(&self, _: &PinKey) -> Option<Pin> {
+        None
     }
 
     fn cell(&self, index: u32) -> Option<u16> {

@@ -81,6 +81,9 @@ pub struct KernelTypes {
 const LSM_PREFIX: &str = "bpf_lsm_";
 const TRACEPOINT_PREFIX: &str = "btf_trace_";
 const PREFIXES: [&str; 2] = [LSM_PREFIX, TRACEPOINT_PREFIX];
+/// Functions that tell whether the kernel was built with something. Not static, so they are there under their own name.
+const FUNCTIONS: [&str; 4] =
+    [super::support::IMA, super::support::IO_URING, super::support::KEYS, super::support::PERF];
 
 const MAGIC: u16 = 0xeb9f;
 
@@ -185,10 +188,16 @@ impl KernelTypes {
     #[must_use]
     pub fn has_hook(&self, hook: Hook) -> bool {
         let (prefix, kind) = match hook.attach() {
-            Attach::Lsm => (LSM_PREFIX, kind::FUNC),
+            Attach::Lsm | Attach::LsmSleepable => (LSM_PREFIX, kind::FUNC),
             Attach::Tracepoint => (TRACEPOINT_PREFIX, kind::TYPEDEF),
         };
-        self.symbols.get(&format!("{prefix}{}", hook.name())) == Some(&kind)
+        self.symbols.get(&format!("{prefix}{}", hook.target())) == Some(&kind)
+    }
+
+    /// Whether the kernel has this function. Only those in `FUNCTIONS` can be asked for.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.symbols.get(name) == Some(&kind::FUNC)
     }
 
     fn index(&mut self, id: u32, at: usize) -> Result<(), BtfError> {
@@ -202,7 +211,7 @@ impl KernelTypes {
             }
             kind @ (kind::FUNC | kind::TYPEDEF) => {
                 let name = self.name(at)?;
-                if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+                if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || FUNCTIONS.contains(&name) {
                     let name = name.to_owned();
                     self.symbols.insert(name, kind);
                 }
@@ -378,6 +387,10 @@ pub(crate) mod tests {
             }
             self.count += 1;
             self.count
+        }
+
+        pub(crate) fn function(&mut self, name: &str) {
+            self.simple(kind::FUNC, name, 0);
         }
 
         pub(crate) fn structure(&mut self, name: &str, members: &[(&str, u32, u32)]) -> u32 {

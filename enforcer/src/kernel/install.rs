@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use enforcer_common::{
     abi::{
-        Control, ExactKey, Grant, Head, PrefixKey, SLOT_FIRST_POLICY, SLOT_LAUNCHERS, SLOT_SELECTORS, SLOTS,
-        Slot,
+        Control, ExactKey, Grant, Head, PinKey, PrefixKey, SLOT_FIRST_POLICY, SLOT_LAUNCHERS, SLOT_SELECTORS,
+        SLOTS, Slot,
     },
     hash::Key,
     maps as names,
@@ -331,6 +331,7 @@ fn derive_tables<M: Maps>(maps: &M, heads: &[Head]) -> Result<Vec<TableRecord>, 
                 id: head.table,
                 digest: String::new(),
                 exact: 0,
+                pins: 0,
                 prefixes: 0,
                 arena: if head.states == 0 { Span::default() } else { Span { first, count: chunks } },
                 ports: Span::default(),
@@ -340,6 +341,11 @@ fn derive_tables<M: Maps>(maps: &M, heads: &[Head]) -> Result<Vec<TableRecord>, 
     for key in maps.exact_keys()? {
         if let Some(table) = tables.get_mut(&key.table) {
             table.exact += 1;
+        }
+    }
+    for (key, _) in maps.pins()? {
+        if let Some(table) = tables.get_mut(&key.name.table) {
+            table.pins += 1;
         }
     }
     for (key, span) in maps.prefixes()? {
@@ -377,7 +383,14 @@ fn holds<M: Maps>(
     let mut expected = contents.prefixes.clone();
     prefixes.sort_by_key(|(key, _)| *key);
     expected.sort_by_key(|(key, _)| *key);
+    let pins: BTreeMap<PinKey, u32> = maps
+        .pins()?
+        .into_iter()
+        .filter(|(key, _)| key.name.table == at.table)
+        .map(|(key, pin)| (key, pin.rule))
+        .collect();
     Ok(exact == contents.exact.len()
+        && pins == contents.pins.iter().map(|(key, pin)| (*key, pin.rule)).collect()
         && prefixes == expected
         && maps.arena(at.arena, count(contents.arena.len()))? == contents.arena
         && maps.ports(at.ports, count(contents.ports.len()))? == contents.ports)
@@ -389,6 +402,13 @@ fn sweep<M: Maps>(maps: &mut M, live: &Snapshot) -> Result<(), MapFault> {
     let exact: Vec<ExactKey> =
         maps.exact_keys()?.into_iter().filter(|key| !tables.contains(&key.table)).collect();
     maps.remove_exact(&exact)?;
+    let pins: Vec<PinKey> = maps
+        .pins()?
+        .into_iter()
+        .map(|(key, _)| key)
+        .filter(|key| !tables.contains(&key.name.table))
+        .collect();
+    maps.remove_pins(&pins)?;
     let prefixes: Vec<PrefixKey> =
         maps.prefixes()?.into_iter().map(|(key, _)| key).filter(|key| !tables.contains(&key.table)).collect();
     maps.remove_prefixes(&prefixes)
@@ -466,6 +486,7 @@ impl Plan {
             maps.set_arena(at.arena, &contents.arena)?;
             maps.set_ports(at.ports, &contents.ports)?;
             maps.insert_exact(&contents.exact)?;
+            maps.insert_pins(&contents.pins)?;
             maps.insert_prefixes(&contents.prefixes)?;
         }
         maps.set_heads(self.snapshot.generation, &self.heads)
@@ -482,6 +503,8 @@ impl Plan {
         for (_, contents) in &self.contents {
             let exact: Vec<ExactKey> = contents.exact.iter().map(|(key, _)| *key).collect();
             maps.remove_exact(&exact)?;
+            let pins: Vec<PinKey> = contents.pins.iter().map(|(key, _)| *key).collect();
+            maps.remove_pins(&pins)?;
             let prefixes: Vec<PrefixKey> = contents.prefixes.iter().map(|(key, _)| *key).collect();
             maps.remove_prefixes(&prefixes)?;
         }
@@ -606,6 +629,10 @@ impl<'a> Tables<'a> {
         if u64::from(needs.exact) > exact {
             return Err(refuse(names::EXACT, "exact", needs.exact, exact));
         }
+        let pins = room(self.sizes.pins, self.total(|table| table.pins));
+        if u64::from(needs.pins) > pins {
+            return Err(refuse(names::PINS, "pins", needs.pins, pins));
+        }
         let prefixes = room(self.sizes.prefixes, self.total(|table| table.prefixes));
         if u64::from(needs.prefixes) > prefixes {
             return Err(refuse(names::PREFIXES, "prefixes", needs.prefixes, prefixes));
@@ -617,7 +644,15 @@ impl<'a> Tables<'a> {
             .fit(|table| table.ports, needs.ports, self.sizes.ports)
             .map_err(|room| refuse(names::PORTS, "ports", needs.ports, room))?;
         let id = self.fresh_id();
-        let table = TableRecord { id, digest, exact: needs.exact, prefixes: needs.prefixes, arena, ports };
+        let table = TableRecord {
+            id,
+            digest,
+            exact: needs.exact,
+            pins: needs.pins,
+            prefixes: needs.prefixes,
+            arena,
+            ports,
+        };
         let at = placement(&table);
         self.contents.push((at, place::contents(image, at, key)));
         self.used.push(table);
@@ -676,9 +711,9 @@ fn count(len: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use enforcer_common::{
-        abi::{PortRange, content},
-        decide::{Bytes, granted},
-        verdict::Decision,
+        abi::{PortRange, content, digest_of},
+        decide::{Bytes, Request, decide, granted},
+        verdict::{Decision, Reason},
     };
 
     use super::*;
@@ -702,6 +737,8 @@ mod tests {
         });
         let range = PortRange { low: seed, high: seed, flows: 1, rule: 0, reserved: 0 };
         image.prefixes = BTreeMap::from([(([1; 16], 128), vec![range]), (([2; 16], 64), vec![range; 2])]);
+        let [low, high] = seed.to_le_bytes();
+        image.pins = [low, !high].map(|byte| ((b"/bin/pinned".to_vec(), [byte; 32]), 0)).into();
         VerifiedBundle::for_tests(image, &format!("/{name}"))
     }
 
@@ -905,11 +942,38 @@ mod tests {
     }
 
     #[test]
+    fn more_contents_than_fit_are_refused() {
+        let (mut maps, mut store) = (FakeMaps::default(), FakeStore::default());
+        let pinning = |count: u8| {
+            let mut image = image_of("pins", &[(b"/bin/pinned", Rights::EXEC_PINNED)]);
+            image.pins = (0..count).map(|at| ((b"/bin/pinned".to_vec(), [at; 32]), 0)).collect();
+            VerifiedBundle::for_tests(image, "/pins")
+        };
+        put(&mut maps, &mut store, &[pinning(9)]).unwrap();
+        let view = maps.view();
+        // Old and new are there together until the swap.
+        let error = put(&mut maps, &mut store, &[pinning(8)]).unwrap_err();
+        let InstallError::Capacity { map, need, room, .. } = &error else { panic!("{error}") };
+        assert_eq!((*map, *need, *room), (names::PINS, 8, 7));
+        assert!(error.to_string().contains("--max-pins"));
+        assert_eq!(maps.view(), view);
+        put(&mut maps, &mut store, &[pinning(7)]).unwrap();
+        assert_eq!(maps.pins.len(), 7, "the old ones are gone");
+        let name = Bytes(b"/bin/pinned");
+        let ask = |digest: [u8; 32]| {
+            let request = Request::Content { name: &name, digest: digest_of(digest) };
+            decide(&request, &maps.head(2), &maps).reason
+        };
+        assert_eq!((ask([6; 32]), ask([7; 32])), (Reason::Rule, Reason::Digest));
+    }
+
+    #[test]
     fn spans_are_first_fit_and_the_longest_gap_is_told() {
         let table = |id, first, count| TableRecord {
             id,
             digest: id.to_string(),
             exact: 0,
+            pins: 0,
             prefixes: 0,
             arena: Span { first, count },
             ports: Span::default(),

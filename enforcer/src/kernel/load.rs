@@ -10,6 +10,7 @@ use super::{
     btf::{BtfError, FieldOffsets, KernelTypes},
     maps::Sizes,
     pin::Pins,
+    support::may_miss,
     symbols::{SymbolError, TreeLocks},
 };
 use crate::kernel::chain;
@@ -30,27 +31,6 @@ pub const VERIFIER_LOG_DIR: &str = "ENFORCER_VERIFIER_LOG_DIR";
 
 /// Map of messages for people, by `aya-log`. Not part of the ABI: an object may do without.
 const LOGS: &str = "AYA_LOGS";
-
-/// Hooks that some supported kernels lack, and why enforcement may go on without. Every other hook is needed.
-const OPTIONAL: &[(Hook, &str)] = &[
-    (Hook::UsernsCreate, "kernels before 6.1 cannot refuse new user namespaces"),
-    (Hook::UringCmd, "absent from kernels without io_uring, where there is nothing to guard"),
-    (Hook::InodeSetAcl, "before 6.2 access control lists are extended attributes like others"),
-    (Hook::InodeRemoveAcl, "before 6.2 access control lists are extended attributes like others"),
-    (Hook::InodeFileSetattr, "before 6.17 file flags are set by ioctls, which are judged"),
-    (Hook::FileIoctlCompat, "before 6.8 ioctls of 32-bit programs are judged like others"),
-    (Hook::KeyAlloc, "absent from kernels without keyrings, where there is nothing to guard"),
-    (Hook::KeyPermission, "absent from kernels without keyrings, where there is nothing to guard"),
-    (Hook::UringSqpoll, "absent from kernels without io_uring, where there is nothing to guard"),
-    (Hook::UringOverrideCreds, "absent from kernels without io_uring, where there is nothing to guard"),
-    (Hook::PerfEventOpen, "absent from kernels without perf events, where there is nothing to guard"),
-];
-
-/// Why a hook is allowed to be missing, if it is.
-#[must_use]
-pub fn optional(hook: Hook) -> Option<&'static str> {
-    OPTIONAL.iter().find(|(optional, _)| *optional == hook).map(|(_, why)| *why)
-}
 
 /// First 16 digits of the object's SHA-256: tells whether running programs are this program's.
 #[must_use]
@@ -144,14 +124,14 @@ pub struct Object {
     btf: Btf,
 }
 
-/// The hooks that the running kernel offers to us.
+/// The hooks that the running kernel offers to us, in the order to attach in.
 ///
 /// # Errors
 /// [`LoadError::MissingHooks`] when one that is needed is not there.
 pub fn available_hooks(types: &KernelTypes) -> Result<Vec<Hook>, LoadError> {
     let (available, absent): (Vec<Hook>, Vec<Hook>) =
-        Hook::ALL.iter().partition(|hook| types.has_hook(**hook));
-    let missing: Vec<Hook> = absent.into_iter().filter(|hook| optional(*hook).is_none()).collect();
+        Hook::in_attach_order().partition(|hook| types.has_hook(*hook));
+    let missing: Vec<Hook> = absent.into_iter().filter(|hook| may_miss(*hook).is_none()).collect();
     if missing.is_empty() { Ok(available) } else { Err(LoadError::MissingHooks(missing)) }
 }
 
@@ -211,9 +191,12 @@ impl Object {
             return Err(LoadError::MissingPrograms(vec![hook]));
         };
         let result = match hook.attach() {
-            Attach::Lsm => <&mut Lsm>::try_from(program).and_then(|program| program.load(hook.name(), btf)),
+            // That a program may sleep is said by the section it lies in.
+            Attach::Lsm | Attach::LsmSleepable => {
+                <&mut Lsm>::try_from(program).and_then(|program| program.load(hook.target(), btf))
+            }
             Attach::Tracepoint => {
-                <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(hook.name(), btf))
+                <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(hook.target(), btf))
             }
         };
         result.map_err(|error| match error {

@@ -13,8 +13,8 @@ use aya::maps::{
 };
 use enforcer_common::{
     abi::{
-        ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, Counter, ExactKey, Grant, Head, Label,
-        PortRange, PortSpan, PrefixKey, SLOTS,
+        ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, Counter, ExactKey, Grant, Head, Label, Pin,
+        PinKey, PortRange, PortSpan, PrefixKey, SLOTS,
     },
     maps::{self, head_index},
 };
@@ -28,6 +28,8 @@ use crate::sys;
 pub struct Sizes {
     /// Exact names, over all policies and both generations.
     pub exact: u32,
+    /// Contents of pinned programs.
+    pub pins: u32,
     /// Chunks of automata.
     pub arena: u32,
     /// Network prefixes.
@@ -44,6 +46,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             exact: 262_144,
+            pins: 65_536,
             arena: 65_536,
             prefixes: 65_536,
             ports: 65_536,
@@ -59,6 +62,7 @@ impl Sizes {
     pub fn of(&self, map: &str) -> Option<u32> {
         match map {
             maps::EXACT => Some(self.exact),
+            maps::PINS => Some(self.pins),
             maps::ARENA => Some(self.arena),
             maps::PREFIXES => Some(self.prefixes),
             maps::PORTS => Some(self.ports),
@@ -158,6 +162,12 @@ pub trait Maps {
     fn insert_exact(&mut self, entries: &[(ExactKey, Grant)]) -> Result<(), MapFault>;
     /// Removes exact names; those not there are skipped.
     fn remove_exact(&mut self, keys: &[ExactKey]) -> Result<(), MapFault>;
+    /// Every content of every table.
+    fn pins(&self) -> Result<Vec<(PinKey, Pin)>, MapFault>;
+    /// Adds contents.
+    fn insert_pins(&mut self, entries: &[(PinKey, Pin)]) -> Result<(), MapFault>;
+    /// Removes contents; those not there are skipped.
+    fn remove_pins(&mut self, keys: &[PinKey]) -> Result<(), MapFault>;
     /// Every prefix of every table.
     fn prefixes(&self) -> Result<Vec<(PrefixKey, PortSpan)>, MapFault>;
     /// Adds prefixes.
@@ -189,6 +199,7 @@ impl<T: FromBytes + IntoBytes + Immutable + Copy + 'static> Plain for T {}
 type ControlMap = Array<MapData, Wire<Control>>;
 type HeadMap = Array<MapData, Wire<Head>>;
 type ExactMap = HashMap<MapData, Wire<ExactKey>, Wire<Grant>>;
+type PinMap = HashMap<MapData, Wire<PinKey>, Wire<Pin>>;
 type ArenaMap = Array<MapData, Wire<ArenaChunk>>;
 type PrefixMap = LpmTrie<MapData, PrefixData, Wire<PortSpan>>;
 type PortMap = Array<MapData, Wire<PortRange>>;
@@ -202,6 +213,7 @@ pub struct BpfMaps {
     control: ControlMap,
     heads: HeadMap,
     exact: ExactMap,
+    pins: PinMap,
     arena: ArenaMap,
     prefixes: PrefixMap,
     ports: PortMap,
@@ -219,6 +231,7 @@ impl BpfMaps {
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         let sizes = Sizes {
             exact: capacity(directory, maps::EXACT)?,
+            pins: capacity(directory, maps::PINS)?,
             arena: capacity(directory, maps::ARENA)?,
             prefixes: capacity(directory, maps::PREFIXES)?,
             ports: capacity(directory, maps::PORTS)?,
@@ -229,6 +242,7 @@ impl BpfMaps {
             control: typed::<u32, Control, _>(directory, maps::CONTROL, Map::Array)?,
             heads: typed::<u32, Head, _>(directory, maps::HEADS, Map::Array)?,
             exact: typed::<ExactKey, Grant, _>(directory, maps::EXACT, Map::HashMap)?,
+            pins: typed::<PinKey, Pin, _>(directory, maps::PINS, Map::HashMap)?,
             arena: typed::<u32, ArenaChunk, _>(directory, maps::ARENA, Map::Array)?,
             prefixes: typed::<PrefixKey, PortSpan, _>(directory, maps::PREFIXES, Map::LpmTrie)?,
             ports: typed::<u32, PortRange, _>(directory, maps::PORTS, Map::Array)?,
@@ -317,30 +331,30 @@ impl Maps for BpfMaps {
     }
 
     fn insert_exact(&mut self, entries: &[(ExactKey, Grant)]) -> Result<(), MapFault> {
-        let map = &mut self.exact;
-        in_portions(maps::EXACT, Operation::Write, entries, |portion| {
-            let (keys, values): (Vec<_>, Vec<_>) = portion.iter().copied().unzip();
-            match sys::bpf::update_batch(descriptor(map), &keys, &values) {
-                Err(error) if error.is_unsupported() => portion
-                    .iter()
-                    .try_for_each(|(key, grant)| map.insert(Wire(*key), Wire(*grant), 0))
-                    .map_err(io_error),
-                other => other.map_err(|error| error.source),
-            }
-        })
+        insert(&mut self.exact, maps::EXACT, entries)
     }
 
     fn remove_exact(&mut self, keys: &[ExactKey]) -> Result<(), MapFault> {
-        let map = &mut self.exact;
-        in_portions(maps::EXACT, Operation::Remove, keys, |portion| {
-            // A batch stops at a key that is not there, so the rest goes one by one.
-            match sys::bpf::delete_batch(descriptor(map), portion) {
-                Ok(()) => Ok(()),
-                Err(error) => portion[error.done.min(portion.len())..]
-                    .iter()
-                    .try_for_each(|key| removed(map.remove(&Wire(*key)))),
-            }
-        })
+        remove(&mut self.exact, maps::EXACT, keys)
+    }
+
+    fn pins(&self) -> Result<Vec<(PinKey, Pin)>, MapFault> {
+        self.pins
+            .iter()
+            .map(|entry| {
+                entry
+                    .map(|(Wire(key), Wire(pin))| (key, pin))
+                    .map_err(|error| fault(maps::PINS, Operation::Read, error))
+            })
+            .collect()
+    }
+
+    fn insert_pins(&mut self, entries: &[(PinKey, Pin)]) -> Result<(), MapFault> {
+        insert(&mut self.pins, maps::PINS, entries)
+    }
+
+    fn remove_pins(&mut self, keys: &[PinKey]) -> Result<(), MapFault> {
+        remove(&mut self.pins, maps::PINS, keys)
     }
 
     fn prefixes(&self) -> Result<Vec<(PrefixKey, PortSpan)>, MapFault> {
@@ -460,6 +474,39 @@ where
 {
     let data = open::<K, V>(directory, name)?;
     M::try_from(wrap(data)).map_err(|source| OpenError::Pin { path: directory.join(name), source })
+}
+
+fn insert<K: Plain, V: Plain>(
+    map: &mut HashMap<MapData, Wire<K>, Wire<V>>,
+    name: &'static str,
+    entries: &[(K, V)],
+) -> Result<(), MapFault> {
+    in_portions(name, Operation::Write, entries, |portion| {
+        let (keys, values): (Vec<_>, Vec<_>) = portion.iter().copied().unzip();
+        match sys::bpf::update_batch(descriptor(map), &keys, &values) {
+            Err(error) if error.is_unsupported() => portion
+                .iter()
+                .try_for_each(|(key, value)| map.insert(Wire(*key), Wire(*value), 0))
+                .map_err(io_error),
+            other => other.map_err(|error| error.source),
+        }
+    })
+}
+
+fn remove<K: Plain, V: Plain>(
+    map: &mut HashMap<MapData, Wire<K>, Wire<V>>,
+    name: &'static str,
+    keys: &[K],
+) -> Result<(), MapFault> {
+    in_portions(name, Operation::Remove, keys, |portion| {
+        // A batch stops at a key that is not there, so the rest goes one by one.
+        match sys::bpf::delete_batch(descriptor(map), portion) {
+            Ok(()) => Ok(()),
+            Err(error) => portion[error.done.min(portion.len())..]
+                .iter()
+                .try_for_each(|key| removed(map.remove(&Wire(*key)))),
+        }
+    })
 }
 
 fn write_array<V: Plain>(

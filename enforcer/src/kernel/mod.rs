@@ -11,6 +11,7 @@ pub mod place;
 pub mod pod;
 pub mod probe;
 pub mod state;
+pub mod support;
 pub mod symbols;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -238,6 +238,16 @@ impl LinkSet {
     /// # Errors
     /// [`PinError`].
     pub fn remove(&self) -> Result<(), PinError> {
+        // Last attached, first removed: a program never waits for one that is gone already.
+        for hook in Hook::in_attach_order().rev() {
+            let path = self.path.join(hook.name());
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
         remove_flat(&self.path)?;
         remove_directory(&self.path)
     }

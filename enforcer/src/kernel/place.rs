@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 use enforcer_common::{
-    abi::{ARENA_CHUNK_CELLS, ArenaChunk, ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey},
+    abi::{
+        ARENA_CHUNK_CELLS, ArenaChunk, ExactKey, Grant, Head, Pin, PinKey, PortRange, PortSpan, PrefixKey,
+    },
     hash::Key,
 };
 use sha2::{Digest as _, Sha256};
@@ -46,6 +48,8 @@ pub struct Placement {
 pub struct Needs {
     /// Exact names.
     pub exact: u32,
+    /// Contents of pinned programs.
+    pub pins: u32,
     /// Chunks of the arena.
     pub arena: u32,
     /// Prefixes.
@@ -59,6 +63,8 @@ pub struct Needs {
 pub struct Contents {
     /// For the exact map.
     pub exact: Vec<(ExactKey, Grant)>,
+    /// For the map of contents.
+    pub pins: Vec<(PinKey, Pin)>,
     /// For the arena, from the placement's first chunk on.
     pub arena: Vec<ArenaChunk>,
     /// For the trie.
@@ -86,6 +92,7 @@ pub fn needs(image: &PolicyImage) -> Needs {
     let needs = image.needs();
     Needs {
         exact: needs.exact,
+        pins: needs.pins,
         arena: needs.cells().div_ceil(ARENA_CHUNK_CELLS),
         prefixes: needs.prefixes,
         ports: needs.ports,
@@ -98,6 +105,7 @@ pub fn contents(image: &PolicyImage, at: Placement, key: Key) -> Contents {
     let at = at.of_entries(image, 0);
     Contents {
         exact: place::exact(image, &at, key).collect(),
+        pins: place::pins(image, &at, key).collect(),
         arena: chunks(place::transitions(image).chain(place::accepts(image)).collect()),
         prefixes: place::prefixes(image, &at).collect(),
         ports: place::ports(image),
@@ -122,6 +130,12 @@ pub fn digest(image: &PolicyImage) -> String {
     for (name, grant) in &image.exact {
         put(name);
         put(grant.as_bytes());
+    }
+    put(b"pins");
+    for ((name, digest), rule) in &image.pins {
+        put(name);
+        put(digest);
+        put(&rule.to_le_bytes());
     }
     put(b"automaton");
     if let Some(automaton) = &image.automaton {

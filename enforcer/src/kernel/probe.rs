@@ -11,6 +11,7 @@ use super::{
     load::{self, LoadError},
     maps::Sizes,
     pin::BPFFS,
+    support,
     symbols::TreeLocks,
 };
 use crate::cgroups::mount_point;
@@ -23,7 +24,7 @@ pub const OLDEST: (u32, u32) = (6, 1);
 pub struct Root<'a>(pub &'a Path);
 
 impl Root<'_> {
-    fn read(&self, path: &str) -> Option<String> {
+    pub(super) fn read(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.0.join(path.trim_start_matches('/'))).ok().map(|text| text.trim().to_owned())
     }
 
@@ -108,6 +109,7 @@ pub fn probe(root: Root<'_>, types: &Result<KernelTypes, BtfError>) -> Report {
             });
             hooks = hook_findings(types);
             findings.push(hook_summary(&hooks));
+            findings.push(content_pins(types, root));
         }
         Err(error) => findings.push(
             Finding::new("btf", Grade::Failure, error.to_string())
@@ -133,6 +135,7 @@ pub fn probe(root: Root<'_>, types: &Result<KernelTypes, BtfError>) -> Report {
 pub fn try_load(types: &KernelTypes) -> Finding {
     let sizes = Sizes {
         exact: 1024,
+        pins: 1024,
         arena: 1024,
         prefixes: 1024,
         ports: 1024,
@@ -194,9 +197,15 @@ fn lsm(root: Root<'_>) -> Finding {
 fn hook_findings(types: &KernelTypes) -> Vec<HookFinding> {
     let finding = |hook: &Hook| {
         let present = types.has_hook(*hook);
-        let consequence = (!present).then(|| match load::optional(*hook) {
-            Some(why) => format!("enforcement works without: {why}"),
-            None => "enforcement refuses to start: what this hook guards would be open".to_owned(),
+        let consequence = (!present).then(|| match support::optional(*hook) {
+            Some(optional) if optional.is_missed(types) => {
+                format!("enforcement works without, but {optional}: {}", optional.why)
+            }
+            Some(optional) => format!("enforcement works without: {}", optional.why),
+            None => match support::may_miss(*hook) {
+                Some(why) => format!("enforcement works without: {why}"),
+                None => "enforcement refuses to start: what this hook guards would be open".to_owned(),
+            },
         });
         HookFinding { name: hook.name(), present, consequence }
     };
@@ -206,11 +215,14 @@ fn hook_findings(types: &KernelTypes) -> Vec<HookFinding> {
 fn hook_summary(hooks: &[HookFinding]) -> Finding {
     let absent: Vec<&HookFinding> = hooks.iter().filter(|hook| !hook.present).collect();
     let names: Vec<&str> = absent.iter().map(|hook| hook.name).collect();
-    let needed = absent
-        .iter()
-        .any(|hook| Hook::from_name(hook.name).is_some_and(|hook| load::optional(hook).is_none()));
+    let any = |is: fn(Hook) -> bool| absent.iter().any(|hook| Hook::from_name(hook.name).is_some_and(is));
+    let needed = any(|hook| support::may_miss(hook).is_none());
+    let guards = any(|hook| support::optional(hook).is_some());
     if names.is_empty() {
         Finding::new("hooks", Grade::Ok, format!("all {} found", hooks.len()))
+    } else if !needed && !guards {
+        let detail = format!("all found but those whose work others do here: {}", names.join(", "));
+        Finding::new("hooks", Grade::Ok, detail)
     } else if needed {
         Finding::new("hooks", Grade::Failure, format!("missing: {}", names.join(", ")))
             .advise("the kernel needs CONFIG_BPF_LSM, CONFIG_SECURITY_NETWORK and CONFIG_SECURITY_PATH")
@@ -227,6 +239,23 @@ fn tree_locks() -> Finding {
         Err(error) if !crate::sys::is_root() => Finding::new("symbols", Grade::Warning, error.to_string()),
         Err(error) => Finding::new("symbols", Grade::Failure, error.to_string())
             .advise("use a kernel built with CONFIG_KALLSYMS_ALL=y; every current distribution's is"),
+    }
+}
+
+fn content_pins(types: &KernelTypes, root: Root<'_>) -> Finding {
+    const NAME: &str = "content-pins";
+    match support::content(types, root) {
+        Ok(()) if support::has_ima_policy(root) => Finding::new(
+            NAME,
+            Grade::Warning,
+            "IMA has a policy of its own, and answers with hashes it remembers",
+        )
+        .advise(
+            "it forgets them when a file's last writer closes it; docs/kernel-support.md says what is left",
+        ),
+        Ok(()) => Finding::new(NAME, Grade::Ok, "the kernel computes SHA-256 of programs (IMA)"),
+        Err(why) => Finding::new(NAME, Grade::Warning, why.to_string())
+            .advise("policies with `sha256` are refused here; all others work"),
     }
 }
 

@@ -83,6 +83,9 @@ pub struct TableRecord {
     pub digest: String,
     /// Number of exact names.
     pub exact: u32,
+    /// Number of contents.
+    #[serde(default)]
+    pub pins: u32,
     /// Number of prefixes.
     pub prefixes: u32,
     /// Its part of the arena.

@@ -9,8 +9,8 @@ use std::{
 
 use enforcer_common::{
     abi::{
-        ARENA_CHUNK_CELLS, ArenaChunk, Binding, Control, ExactKey, Grant, Head, PortRange, PortSpan,
-        PrefixKey, SLOTS,
+        ARENA_CHUNK_CELLS, ArenaChunk, Binding, Control, ExactKey, Grant, Head, Pin, PinKey, PortRange,
+        PortSpan, PrefixKey, SLOTS,
     },
     decide::{Step, Tables},
     hash::Key,
@@ -53,6 +53,7 @@ pub(crate) struct FakeMaps {
     pub(crate) control: Control,
     pub(crate) heads: Vec<Head>,
     pub(crate) exact: BTreeMap<ExactKey, Grant>,
+    pub(crate) pins: BTreeMap<PinKey, Pin>,
     pub(crate) prefixes: BTreeMap<PrefixKey, PortSpan>,
     pub(crate) arena: Vec<ArenaChunk>,
     pub(crate) ports: Vec<PortRange>,
@@ -69,11 +70,20 @@ const NO_CHUNK: ArenaChunk = ArenaChunk { cells: [0; ARENA_CHUNK_CELLS as usize]
 
 impl Default for FakeMaps {
     fn default() -> Self {
-        let sizes = Sizes { exact: 64, arena: 64, prefixes: 32, ports: 32, bindings: 32, events_bytes: 4096 };
+        let sizes = Sizes {
+            exact: 64,
+            pins: 16,
+            arena: 64,
+            prefixes: 32,
+            ports: 32,
+            bindings: 32,
+            events_bytes: 4096,
+        };
         Self {
             control: Control { generation: 0, bind_epoch: 0, reserved: 0, hash_key: [3, 4] },
             heads: vec![Head::EMPTY; 2 * SLOTS as usize],
             exact: BTreeMap::new(),
+            pins: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             arena: vec![NO_CHUNK; sizes.arena as usize],
             ports: vec![NO_RANGE; sizes.ports as usize],
@@ -92,6 +102,7 @@ pub(crate) struct View {
     control: Control,
     heads: Vec<Head>,
     exact: BTreeMap<ExactKey, Grant>,
+    pins: BTreeMap<PinKey, Pin>,
     prefixes: BTreeMap<PrefixKey, (PortSpan, Vec<PortRange>)>,
     cells: Vec<Vec<u16>>,
 }
@@ -108,6 +119,7 @@ impl FakeMaps {
         View {
             control: self.control,
             exact: self.exact.clone(),
+            pins: self.pins.clone(),
             prefixes: self.prefixes.iter().map(|(key, span)| (*key, (*span, ranges(span)))).collect(),
             cells: cells.collect(),
             heads,
@@ -117,6 +129,7 @@ impl FakeMaps {
     pub(crate) fn fill(&mut self, contents: &Contents, at: Placement) {
         self.set_arena(at.arena, &contents.arena).unwrap();
         self.exact.extend(contents.exact.iter().copied());
+        self.pins.extend(contents.pins.iter().copied());
     }
 
     pub(crate) fn head(&self, slot: u32) -> Head {
@@ -190,6 +203,30 @@ impl Maps for FakeMaps {
             self.write(names::EXACT, Operation::Remove)?;
             if self.exact.remove(key).is_some() {
                 self.log.push(Did::Removed(key.table));
+            }
+        }
+        Ok(())
+    }
+
+    fn pins(&self) -> Result<Vec<(PinKey, Pin)>, MapFault> {
+        Ok(self.pins.iter().map(|(key, pin)| (*key, *pin)).collect())
+    }
+
+    fn insert_pins(&mut self, entries: &[(PinKey, Pin)]) -> Result<(), MapFault> {
+        for (key, pin) in entries {
+            self.write(names::PINS, Operation::Write)?;
+            self.pins.insert(*key, *pin);
+            assert!(self.pins.len() <= self.sizes.pins as usize, "the capacity proof failed");
+            self.log.push(Did::Table(key.name.table));
+        }
+        Ok(())
+    }
+
+    fn remove_pins(&mut self, keys: &[PinKey]) -> Result<(), MapFault> {
+        for key in keys {
+            self.write(names::PINS, Operation::Remove)?;
+            if self.pins.remove(key).is_some() {
+                self.log.push(Did::Removed(key.name.table));
             }
         }
         Ok(())
@@ -270,6 +307,10 @@ impl Maps for FakeMaps {
 impl Tables for FakeMaps {
     fn exact(&self, key: &ExactKey) -> Option<Grant> {
         self.exact.get(key).copied()
+    }
+
+    fn pin(&self, key: &PinKey) -> Option<Pin> {
+        self.pins.get(key).copied()
     }
 
     fn cell(&self, index: u32) -> Option<u16> {

@@ -89,6 +89,7 @@ pub fn compile_within(policy: &Policy, limits: &Limits) -> Result<PolicyImage, C
         socket_families: families | internet,
         netlink: policy.families.iter().fold(0, |bits, (family, _)| bits | family.netlink_bit()),
         exact: exact_names(&literals, automaton.as_ref()),
+        pins: pins(policy),
         automaton: automaton.as_ref().map(lower),
         prefixes: net::fold(&policy.addresses)?,
         rules: policy
@@ -134,6 +135,15 @@ fn exact_names(rules: &[&ObjectRule], patterns: Option<&Dfa<Granted>>) -> BTreeM
         grant.rights = grant.rights().union(rule.rights.with_implied()).0;
     }
     exact
+}
+
+/// The contents that pinned programs may have.
+fn pins(policy: &Policy) -> BTreeMap<(Vec<u8>, [u8; 32]), u32> {
+    let mut pins = BTreeMap::new();
+    for pin in &policy.pins {
+        pins.entry((pin.name.clone(), pin.digest.0)).or_insert(pin.rule);
+    }
+    pins
 }
 
 /// The table form.

@@ -55,6 +55,8 @@ diagnostic_codes! {
     BadPattern => "bad-pattern",
     /// A network rule.
     BadAddress => "bad-address",
+    /// A digest.
+    BadDigest => "bad-digest",
     /// More than the automaton may grow to.
     TooComplex => "too-complex",
     /// More than there is room for.

@@ -37,6 +37,8 @@ pub struct PolicyImage {
     pub netlink: u32,
     /// Exact names and what they grant, with everything the patterns grant on the same name folded in.
     pub exact: BTreeMap<Vec<u8>, Grant>,
+    /// The contents that pinned programs may have, by name and SHA-256, with the (first) rule that lists each.
+    pub pins: BTreeMap<(Vec<u8>, [u8; 32]), u32>,
     /// The automaton of the patterns; absent when there are none.
     pub automaton: Option<Automaton>,
     /// Network prefixes (address, bits 0..=128; v4 as v4-mapped) and their port ranges: sorted, disjoint, with those
@@ -120,6 +122,7 @@ impl PolicyImage {
             socket_families: 0,
             netlink: 0,
             exact: BTreeMap::new(),
+            pins: BTreeMap::new(),
             automaton: None,
             prefixes: BTreeMap::new(),
             rules: Vec::new(),
@@ -164,7 +167,7 @@ impl PolicyImage {
     /// SHA-256 of what goes into the shared tables. Images that agree on it can share one table.
     #[must_use]
     pub fn tables_digest(&self) -> [u8; 32] {
-        let mut out = Writer(b"enforcer tables 1\n".to_vec());
+        let mut out = Writer(b"enforcer tables 2\n".to_vec());
         self.write_tables(&mut out);
         Sha256::digest(out.0).into()
     }
@@ -174,6 +177,12 @@ impl PolicyImage {
         for (name, grant) in &self.exact {
             out.bytes(name);
             out.u16s(&accept_row(Some(grant)));
+        }
+        out.len(self.pins.len());
+        for ((name, digest), rule) in &self.pins {
+            out.bytes(name);
+            out.0.extend(digest);
+            out.u32(*rule);
         }
         match &self.automaton {
             None => out.len(0),
@@ -222,6 +231,9 @@ impl PolicyImage {
         }
         for (name, grant) in &self.exact {
             let _ = writeln!(text, "exact {:?} {}", Shown(name), granted(grant));
+        }
+        for ((name, digest), rule) in &self.pins {
+            let _ = writeln!(text, "pin {:?} sha256 {} rule {rule}", Shown(name), hex(digest));
         }
         if let Some(automaton) = &self.automaton {
             automaton.write_text(&mut text);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use enforcer_common::{
-    abi::{ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey},
+    abi::{ExactKey, Grant, Head, Pin, PinKey, PortRange, PortSpan, PrefixKey},
     decide::{Request, Step, Tables, Text, decide},
     hash::Key,
     verdict::Decision,
@@ -22,6 +22,7 @@ use super::{
 pub struct ImageTables {
     head: Head,
     exact: HashMap<(u32, u32, [u64; 2]), Grant>,
+    pins: HashMap<PinKey, Pin>,
     cells: Vec<u16>,
     prefixes: HashMap<(u8, [u8; 16]), PortSpan>,
     /// Prefix lengths that occur.
@@ -48,6 +49,7 @@ impl ImageTables {
         Self {
             head: place::head(image, &placement),
             exact: exact.collect(),
+            pins: place::pins(image, &placement, KEY).collect(),
             cells: place::transitions(image).chain(place::accepts(image)).collect(),
             lengths: prefixes.keys().map(|(length, _)| *length).collect(),
             prefixes,
@@ -70,6 +72,10 @@ impl ImageTables {
 impl Tables for ImageTables {
     fn exact(&self, key: &ExactKey) -> Option<Grant> {
         self.exact.get(&(key.table, key.len, key.hash)).copied()
+    }
+
+    fn pin(&self, key: &PinKey) -> Option<Pin> {
+        self.pins.get(key).copied()
     }
 
     fn cell(&self, index: u32) -> Option<u16> {

@@ -14,6 +14,7 @@
 pub mod automaton;
 pub mod compile;
 pub mod diagnostics;
+pub mod digest;
 pub mod families;
 pub mod glob;
 pub mod image;

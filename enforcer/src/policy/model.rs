@@ -12,7 +12,7 @@ use enforcer_common::{
     verdict::{FAMILY_SLOTS, Family, Mode},
 };
 
-use super::{families::SocketFamily, glob::Glob, net::Reach, source::Span};
+use super::{digest::ContentDigest, families::SocketFamily, glob::Glob, net::Reach, source::Span};
 
 /// One policy.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Policy {
     pub rules: Vec<Origin>,
     /// Rules about named objects.
     pub objects: Vec<ObjectRule>,
+    /// Contents that programs are pinned to. Each belongs to an object rule of the same index.
+    pub pins: Vec<PinRule>,
     /// Rules about addresses.
     pub addresses: Vec<Reach>,
     /// Switches that are on.
@@ -59,6 +61,17 @@ pub struct ObjectRule {
     pub glob: Glob,
     /// What is granted, without what that implies.
     pub rights: Rights,
+}
+
+/// A content that a program may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinRule {
+    /// Index into [`Policy::rules`].
+    pub rule: u32,
+    /// The program's path.
+    pub name: Vec<u8>,
+    /// What it may hold.
+    pub digest: ContentDigest,
 }
 
 /// A policy's name: `[a-z0-9][a-z0-9._-]{0,63}`, so that it can be a file name and a metric's label.

@@ -21,12 +21,14 @@ use toml::{
 };
 
 use super::{
+    automaton::Nfa,
     diagnostics::{Code, Diagnostic, Diagnostics},
+    digest::{ContentDigest, DigestError},
     families::{self, SocketFamily},
     glob::{Glob, GlobError},
     model::{
-        Modes, OBJECT_LISTS, ObjectRule, Origin, Policy, PolicyName, Selector, SelectorKind, SelectorPattern,
-        SelectorReach, Switch,
+        Modes, OBJECT_LISTS, ObjectRule, Origin, PinRule, Policy, PolicyName, Selector, SelectorKind,
+        SelectorPattern, SelectorReach, Switch,
     },
     net::{AddressRule, Protocol, Reach},
     schema::{self, Type},
@@ -79,7 +81,8 @@ fn effect_warnings(policy: &Policy) -> Vec<Diagnostic> {
         && policy.switches.is_empty()
         && policy.families.is_empty()
         && policy.privileges.is_empty();
-    let starts_something = policy.objects.iter().any(|rule| rule.rights.contains(Rights::EXEC));
+    let starts = |rule: &ObjectRule| rule.rights.0 & (Rights::EXEC.0 | Rights::EXEC_PINNED.0) != 0;
+    let starts_something = policy.objects.iter().any(starts);
     let unlinked = policy.switches.iter().any(|(switch, _)| *switch == Switch::UnlinkedExec);
     if allows_nothing {
         let warning = Diagnostic::warning(Code::NoEffect, "the policy allows nothing at all");
@@ -105,6 +108,7 @@ fn effect_warnings(policy: &Policy) -> Vec<Diagnostic> {
             );
         }
     }
+    warnings.extend(pin_warnings(policy));
     warnings
 }
 
@@ -156,19 +160,58 @@ fn interpreter_warnings(policy: &Policy) -> Vec<Diagnostic> {
     warnings
 }
 
+/// Pins that other rules make worthless, as all rules add up.
+fn pin_warnings(policy: &Policy) -> Vec<Diagnostic> {
+    if policy.pins.is_empty() {
+        return Vec::new();
+    }
+    let rules = Nfa::of(policy.objects.iter().map(|rule| &rule.glob));
+    let pinned = policy.objects.iter().filter(|rule| rule.rights == Rights::EXEC_PINNED);
+    let warning = |rule: &ObjectRule| {
+        let name = rule.glob.literal()?;
+        let matching: Vec<&ObjectRule> =
+            rules.matching(name).into_iter().filter_map(|at| policy.objects.get(at)).collect();
+        let granting = |right| matching.iter().find(|other| other.rights.with_implied().contains(right));
+        let (other, warning) = if let Some(other) = granting(Rights::EXEC) {
+            let message = "the pin has no effect: another rule lets the program start whatever it holds";
+            let help = "rules add up: leave the program out of that rule";
+            (other, Diagnostic::warning(Code::NoEffect, message).help(help))
+        } else {
+            let other = granting(Rights::LIBRARY)?;
+            let message = "the pinned program may be mapped as code whatever it holds";
+            let help = "the dynamic loader runs what may be mapped (`ld.so PROGRAM`), and looks at no digest: leave \
+                        the program out of `memory.libraries`";
+            (other, Diagnostic::warning(Code::Broad, message).help(help))
+        };
+        let place = |rule: &ObjectRule| policy.rules.get(rule.rule as usize).map(|origin| origin.span);
+        Some(warning.at(place(rule)?, "").related(place(other)?, "by this"))
+    };
+    pinned.filter_map(warning).collect()
+}
+
 /// A value of the type its key wants.
 enum Value<'a> {
     Text(Text<'a>),
     Switch(bool, Span),
     List(Vec<Text<'a>>),
+    Programs(Vec<Program<'a>>),
     Table(&'a DeTable<'a>, Span),
 }
 
 /// A string in the file.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Text<'a> {
     text: &'a str,
     span: Span,
+}
+
+/// An entry of the list of programs.
+#[derive(Clone, Debug)]
+enum Program<'a> {
+    /// Whatever it holds.
+    Any(Text<'a>),
+    /// With one of these contents.
+    Pinned { path: Text<'a>, digests: Vec<Text<'a>>, span: Span },
 }
 
 /// Values by key.
@@ -190,6 +233,7 @@ struct Draft {
 
 enum Meaning {
     Object(Glob, Rights),
+    Pinned(Glob, Vec<ContentDigest>),
     Address(AddressRule, Direction),
 }
 
@@ -234,6 +278,9 @@ impl<'s> Reader<'s> {
         for (table, key, rights) in OBJECT_LISTS {
             let list_name = list_name(table, key);
             list(table, key).into_iter().for_each(|text| self.object(list_name, text, *rights));
+            if let Some(Value::Programs(programs)) = tables.get(table).and_then(|table| table.get(key)) {
+                programs.iter().for_each(|program| self.program_rule(list_name, program, *rights));
+            }
         }
         list("interpreters", "options").into_iter().for_each(|text| self.option(text));
         for (key, direction) in [("connect", Direction::Connect), ("bind", Direction::Bind)] {
@@ -261,6 +308,7 @@ impl<'s> Reader<'s> {
             modes,
             rules: Vec::new(),
             objects: Vec::new(),
+            pins: Vec::new(),
             addresses: Vec::new(),
             switches,
             families,
@@ -277,6 +325,12 @@ impl<'s> Reader<'s> {
             policy.rules.push(draft.origin);
             match draft.meaning {
                 Meaning::Object(glob, rights) => policy.objects.push(ObjectRule { rule, glob, rights }),
+                Meaning::Pinned(glob, digests) => {
+                    let name = glob.literal().unwrap_or_default().to_vec();
+                    let pin = |digest| PinRule { rule, name: name.clone(), digest };
+                    policy.pins.extend(digests.into_iter().map(pin));
+                    policy.objects.push(ObjectRule { rule, glob, rights: Rights::EXEC_PINNED });
+                }
                 Meaning::Address(address, direction) => {
                     let flows = address.protocol.flows(direction);
                     policy.addresses.push(Reach { host: address.host, ports: address.ports, flows, rule });
@@ -331,12 +385,15 @@ impl<'s> Reader<'s> {
                 let texts: Vec<_> = items.iter().filter_map(|item| self.item(key, item)).collect();
                 Some(Value::List(texts))
             }
+            (Type::Programs, DeValue::Array(items)) => {
+                Some(Value::Programs(items.iter().filter_map(|item| self.program(key, item)).collect()))
+            }
             (_, other) => {
                 let name = if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") };
                 let message = format!("`{name}` must be {}, not {}", kind.describe(), found(other));
                 let mut diagnostic = Diagnostic::error(Code::WrongType, message).at(span, "");
                 match (kind, other) {
-                    (Type::List, DeValue::String(_)) => {
+                    (Type::List | Type::Programs, DeValue::String(_)) => {
                         diagnostic =
                             diagnostic.help(format!("write `{key} = [{}]`", self.source.slice(span)));
                     }
@@ -363,6 +420,68 @@ impl<'s> Reader<'s> {
                 self.found.push(Diagnostic::error(Code::WrongType, message).at(span, ""));
                 None
             }
+        }
+    }
+
+    /// An entry of the list of programs: a path, or a table of a path and what the file may hold.
+    fn program<'a>(&mut self, key: &str, item: &'a Spanned<DeValue<'_>>) -> Option<Program<'a>> {
+        let span: Span = item.span().into();
+        let table = match item.get_ref() {
+            DeValue::String(text) => return Some(Program::Any(Text { text, span })),
+            DeValue::Table(table) => table,
+            other => {
+                let message = format!(
+                    "`{key}` lists strings and tables (`{{ path = …, sha256 = … }}`), not {}",
+                    found(other)
+                );
+                self.found.push(Diagnostic::error(Code::WrongType, message).at(span, ""));
+                return None;
+            }
+        };
+        let (mut path, mut digests, mut complete) = (None, None, true);
+        for (key, value) in table {
+            let at: Span = value.span().into();
+            match (&**key.get_ref(), value.get_ref()) {
+                ("path", DeValue::String(text)) => path = Some(Text { text, span: at }),
+                ("sha256", DeValue::String(text)) => digests = Some(vec![Text { text, span: at }]),
+                ("sha256", DeValue::Array(items)) => {
+                    let texts: Vec<_> = items.iter().filter_map(|item| self.item("sha256", item)).collect();
+                    complete &= texts.len() == items.len();
+                    digests = Some(texts);
+                }
+                (known @ ("path" | "sha256"), other) => {
+                    let wanted = if known == "path" { Type::Text } else { Type::OneOrMore };
+                    let message = format!("`{known}` must be {}, not {}", wanted.describe(), found(other));
+                    self.found.push(Diagnostic::error(Code::WrongType, message).at(at, ""));
+                    complete = false;
+                }
+                (unknown, _) => {
+                    let help = match schema::closest(unknown, schema::PROGRAM_KEYS.iter().copied()) {
+                        Some(close) => format!("did you mean `{close}`?"),
+                        None => format!("a program has: {}", schema::PROGRAM_KEYS.join(", ")),
+                    };
+                    let error = Diagnostic::error(Code::UnknownKey, format!("unknown key `{unknown}`"));
+                    self.found.push(error.at(key.span().into(), "").help(help));
+                    complete = false;
+                }
+            }
+        }
+        let missing = match (&path, &digests) {
+            (None, _) => Some(("path", "say which program: `path = \"/usr/bin/tool\"`".to_owned())),
+            (Some(path), None) => {
+                let help =
+                    format!("to allow it whatever it holds, write the path alone: {}", quoted(path.text));
+                Some(("sha256", help))
+            }
+            _ => None,
+        };
+        if let Some((key, help)) = missing.filter(|_| complete) {
+            let error = Diagnostic::error(Code::MissingKey, format!("the program has no `{key}`"));
+            self.found.push(error.at(span, "").help(help));
+        }
+        match (path, digests) {
+            (Some(path), Some(digests)) if complete => Some(Program::Pinned { path, digests, span }),
+            _ => None,
         }
     }
 
@@ -499,6 +618,69 @@ impl<'s> Reader<'s> {
             }
             Err(error) => self.bad_pattern(text, 0, &error),
         }
+    }
+
+    fn program_rule(&mut self, list: &'static str, program: &Program<'_>, rights: Rights) {
+        let (path, digests, span) = match program {
+            Program::Any(text) => return self.object(list, *text, rights),
+            Program::Pinned { path, digests, span } => (*path, digests, *span),
+        };
+        let glob = match Glob::path(path.text) {
+            Ok(glob) => Some(glob),
+            Err(error) => {
+                self.bad_pattern(path, 0, &error);
+                None
+            }
+        };
+        if glob.as_ref().is_some_and(|glob| glob.literal().is_none()) {
+            let message = format!("`{}` is a pattern: only one file can be pinned to contents", path.text);
+            let error = Diagnostic::error(Code::BadPattern, message).at(path.span, "");
+            self.found.push(error.help(
+                "name each program with its own sha256; to pin none, write the pattern as a string; a special \
+                 character of a file's own name is escaped with `\\`",
+            ));
+            return;
+        }
+        if digests.is_empty() {
+            let error =
+                Diagnostic::error(Code::BadDigest, "`sha256` is empty: the program could never start");
+            self.found
+                .push(error.at(span, "").help("list the contents it may have, or leave the program out"));
+        }
+        let read: Vec<_> = digests.iter().filter_map(|text| Some((self.digest(*text)?, text.span))).collect();
+        let Some(glob) = glob.filter(|_| !read.is_empty() && read.len() == digests.len()) else { return };
+        let new = |reader: &mut Self, digest: &ContentDigest, span| {
+            reader.first_time(list, format!("{} sha256 {digest}", glob.text()), span)
+        };
+        let digests: Vec<ContentDigest> = read
+            .into_iter()
+            .filter(|(digest, span)| new(self, digest, *span))
+            .map(|(digest, _)| digest)
+            .collect();
+        if let Some(entry) = pinned_entry(path.text, &digests) {
+            let origin = self.origin(format!("{list} {entry}"), span);
+            self.rules.push(Draft { origin, meaning: Meaning::Pinned(glob, digests) });
+        }
+    }
+
+    fn digest(&mut self, text: Text<'_>) -> Option<ContentDigest> {
+        let error = match text.text.parse() {
+            Ok(digest) => return Some(digest),
+            Err(error) => error,
+        };
+        let (span, help) = match &error {
+            DigestError::Digit { .. } if text.text.starts_with("sha256:") => (
+                text.span,
+                format!("write the digits alone: {}", quoted(text.text.trim_start_matches("sha256:"))),
+            ),
+            DigestError::Digit { at, found } => {
+                (self.inside(text, *at..*at + found.len_utf8()), SHA256SUM.to_owned())
+            }
+            DigestError::Length(_) => (text.span, SHA256SUM.to_owned()),
+        };
+        let error = Diagnostic::error(Code::BadDigest, error.to_string());
+        self.found.push(error.at(span, "").help(help));
+        None
     }
 
     fn network(&mut self, list: &'static str, text: Text<'_>, direction: Direction) {
@@ -772,6 +954,20 @@ fn list_name(table: &str, key: &str) -> &'static str {
         ("workload", "slice") => "workload.slice",
         _ => "workload.cgroup",
     }
+}
+
+/// Where digests come from.
+const SHA256SUM: &str = "`sha256sum FILE` prints it; the suggestion in a denial's event has it, too";
+
+/// A program that is pinned to contents, as TOML. `None` without contents.
+pub(super) fn pinned_entry(path: &str, digests: &[ContentDigest]) -> Option<String> {
+    let quote = |digest: &ContentDigest| format!("\"{digest}\"");
+    let digests = match digests {
+        [] => return None,
+        [one] => quote(one),
+        several => format!("[{}]", several.iter().map(quote).collect::<Vec<_>>().join(", ")),
+    };
+    Some(format!("{{ path = {}, sha256 = {digests} }}", quoted(path)))
 }
 
 /// A TOML string.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use enforcer_common::{
-    abi::{ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey, content},
+    abi::{ExactKey, Grant, Head, Pin, PinKey, PortRange, PortSpan, PrefixKey, content, digest_of},
     hash::{Key, hash_of},
 };
 use zerocopy::IntoBytes as _;
@@ -42,6 +42,8 @@ impl Placement {
 pub struct Needs {
     /// Exact names.
     pub exact: u32,
+    /// Contents of pinned programs.
+    pub pins: u32,
     /// Network prefixes.
     pub prefixes: u32,
     /// Port ranges.
@@ -67,6 +69,7 @@ impl PolicyImage {
         let automaton = self.automaton.as_ref();
         Needs {
             exact: count(self.exact.len()),
+            pins: count(self.pins.len()),
             prefixes: count(self.prefixes.len()),
             ports: count(Ports::of(self).ranges.len()),
             transitions: automaton.map_or(0, |automaton| count(automaton.transitions.len())),
@@ -89,7 +92,8 @@ pub fn head(image: &PolicyImage, placement: &Placement) -> Head {
         netlink: image.netlink,
         content: bit(!image.exact.is_empty(), content::EXACT)
             | bit(!image.prefixes.is_empty(), content::PREFIXES)
-            | bit(image.has_interpreters(), content::INTERPRETERS),
+            | bit(image.has_interpreters(), content::INTERPRETERS)
+            | bit(!image.pins.is_empty(), content::PINS),
         ..Head::EMPTY
     };
     match &image.automaton {
@@ -113,8 +117,19 @@ pub fn exact(
     key: Key,
 ) -> impl Iterator<Item = (ExactKey, Grant)> {
     let table = placement.table;
-    image.exact.iter().map(move |(name, grant)| {
-        (ExactKey { table, len: count(name.len()), hash: hash_of(key, name) }, *grant)
+    image.exact.iter().map(move |(name, grant)| (exact_key(table, name, key), *grant))
+}
+
+fn exact_key(table: u32, name: &[u8], key: Key) -> ExactKey {
+    ExactKey { table, len: count(name.len()), hash: hash_of(key, name) }
+}
+
+/// The entries of the map of contents.
+pub fn pins(image: &PolicyImage, placement: &Placement, key: Key) -> impl Iterator<Item = (PinKey, Pin)> {
+    let table = placement.table;
+    image.pins.iter().map(move |((name, digest), rule)| {
+        let key = PinKey { name: exact_key(table, name, key), digest: digest_of(*digest) };
+        (key, Pin { rule: *rule, reserved: 0 })
     })
 }
 

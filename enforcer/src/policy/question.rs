@@ -3,6 +3,7 @@
 use std::{fmt, net::IpAddr, str::FromStr as _};
 
 use enforcer_common::{
+    abi::digest_of,
     decide::{Bytes, Request},
     hook::Privilege,
     net::{Direction, Flow, of_socket_class},
@@ -12,6 +13,7 @@ use enforcer_common::{
 use serde_json::Value;
 
 use super::{
+    digest::{ContentDigest, DigestError},
     families::{self, SocketFamily},
     net::{AddressRule, Host, Protocol, address_of, key_of},
 };
@@ -25,6 +27,13 @@ pub enum Question {
         name: Vec<u8>,
         /// Rights that must all be granted.
         needed: Rights,
+    },
+    /// Starting a program that holds this.
+    Content {
+        /// Path.
+        name: Vec<u8>,
+        /// SHA-256 of the file.
+        digest: ContentDigest,
     },
     /// Rights on a file without a name.
     Unnamed {
@@ -86,6 +95,9 @@ pub enum QuestionError {
     /// An address that is none, or many.
     #[error("`{0}` is not one address with one port, e.g. `tcp 10.0.0.1:443`")]
     BadAddress(String),
+    /// A digest that is none.
+    #[error(transparent)]
+    BadDigest(#[from] DigestError),
     /// An event without a field.
     #[error("the event has no usable `{0}`")]
     Field(&'static str),
@@ -103,6 +115,18 @@ impl Question {
         let name = name.into();
         match name.first() {
             Some(b'/' | b'@' | b'-') => Ok(Self::Object { name, needed }),
+            _ => Err(QuestionError::BadName(String::from_utf8_lossy(&name).into_owned())),
+        }
+    }
+
+    /// Starting a program that holds this.
+    ///
+    /// # Errors
+    /// [`QuestionError::BadName`] for what is no absolute path.
+    pub fn content(name: impl Into<Vec<u8>>, digest: ContentDigest) -> Result<Self, QuestionError> {
+        let name = name.into();
+        match name.first() {
+            Some(b'/') => Ok(Self::Content { name, digest }),
             _ => Err(QuestionError::BadName(String::from_utf8_lossy(&name).into_owned())),
         }
     }
@@ -129,7 +153,7 @@ impl Question {
     }
 
     /// Reads a line: a kind and what it is about, e.g. `read /etc/passwd`, `exec+write /x`, `connect tcp 10.0.0.1:443`,
-    /// `privilege mount`, `socket netlink raw`, `anonymous-exec`, `unlinked read`.
+    /// `privilege mount`, `socket netlink raw`, `anonymous-exec`, `unlinked read`, `content SHA256 /usr/bin/x`.
     ///
     /// # Errors
     /// [`QuestionError`] for other lines.
@@ -164,6 +188,12 @@ impl Question {
                 };
                 Ok(Self::Socket { family: socket_family(family)?, raw })
             }
+            "content" => {
+                let at = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+                let (digest, name) = rest.split_at(at);
+                let digest: ContentDigest = String::from_utf8_lossy(digest).parse()?;
+                Self::content(name.get(1..).unwrap_or_default(), digest)
+            }
             "unlinked" => {
                 Ok(Self::Unnamed { name: Vec::new(), why: Reason::Unlinked, needed: rights(text.trim())? })
             }
@@ -185,7 +215,10 @@ impl Question {
         let needed = || event_rights(field("needed"));
         let name = || text("path").or_else(|| text("name")).ok_or(QuestionError::Field("object.path"));
         match text("kind").ok_or(QuestionError::Field("object.kind"))? {
-            "name" | "path" | "file" | "unix" | "argument" => Self::object(name()?, needed()?),
+            "name" | "path" | "file" | "unix" | "argument" => match text("sha256") {
+                Some(digest) => Self::content(name()?, digest.parse()?),
+                None => Self::object(name()?, needed()?),
+            },
             "unnamed" => {
                 let why =
                     text("reason").and_then(Reason::from_name).filter(|why| *why == Reason::Unreachable);
@@ -227,6 +260,9 @@ impl Question {
     pub fn with_request<T>(&self, decide: impl FnOnce(&Request<'_, Bytes<'_>>) -> T) -> T {
         match self {
             Self::Object { name, needed } => decide(&Request::Object { name: &Bytes(name), needed: *needed }),
+            Self::Content { name, digest } => {
+                decide(&Request::Content { name: &Bytes(name), digest: digest_of(digest.0) })
+            }
             Self::Unnamed { name, why, needed } => {
                 decide(&Request::Unnamed { name: &Bytes(name), why: *why, needed: *needed })
             }
@@ -257,6 +293,7 @@ impl Question {
                     Family::File
                 }
             }
+            Self::Content { .. } => Family::Exec,
             Self::AnonymousExec => Family::Memory,
             Self::Address { .. } | Self::Socket { .. } => Family::Network,
             Self::Privilege(_) => Family::Privilege,
@@ -270,6 +307,9 @@ impl fmt::Display for Question {
         match self {
             Self::Object { name, needed } => {
                 write!(f, "{} {}", rights(needed), String::from_utf8_lossy(name))
+            }
+            Self::Content { name, digest } => {
+                write!(f, "content {digest} {}", String::from_utf8_lossy(name))
             }
             Self::Unnamed { why, needed, .. } => write!(f, "{why} {}", rights(needed)),
             Self::AnonymousExec => f.write_str("anonymous-exec"),
@@ -314,7 +354,7 @@ pub const fn unix_right(direction: Direction) -> Rights {
 /// The first words of lines.
 fn kinds() -> String {
     let rights = Rights::NAMES.iter().map(|(_, name)| *name);
-    let others = ["connect", "bind", "socket", "privilege", "anonymous-exec", "unlinked"];
+    let others = ["connect", "bind", "socket", "privilege", "anonymous-exec", "unlinked", "content"];
     rights.chain(others).collect::<Vec<_>>().join(", ")
 }
 
@@ -397,6 +437,7 @@ mod tests {
             "socket packet raw",
             "anonymous-exec",
             "unlinked exec",
+            "content e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 /a b",
         ];
         for line in same {
             assert_eq!(Question::from_line(line.as_bytes()).map(|it| it.to_string()).as_deref(), Ok(line));
@@ -414,6 +455,10 @@ mod tests {
             "privilege x",
             "socket x",
             "socket inet odd",
+            "content /x",
+            "content e3b0 /x",
+            "content e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "content e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 x",
         ];
         for line in bad {
             assert!(Question::from_line(line.as_bytes()).is_err(), "{line}");

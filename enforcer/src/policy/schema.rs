@@ -10,6 +10,8 @@ pub enum Type {
     Switch,
     /// An array of strings.
     List,
+    /// An array of strings, and of tables with the keys [`PROGRAM_KEYS`].
+    Programs,
     /// A string or an array of strings.
     OneOrMore,
     /// A table.
@@ -24,6 +26,7 @@ impl Type {
             Self::Text => "a string",
             Self::Switch => "`true` or `false`",
             Self::List => "an array of strings",
+            Self::Programs => "an array of strings and of `{ path = …, sha256 = … }`",
             Self::OneOrMore => "a string or an array of strings",
             Self::Table => "a table",
         }
@@ -54,7 +57,7 @@ pub const KEYS: &[Key] = &[
     ("mode", "file", Type::Text),
     ("mode", "network", Type::Text),
     ("mode", "privilege", Type::Text),
-    ("exec", "allow", Type::List),
+    ("exec", "allow", Type::Programs),
     ("exec", "unlinked", Type::Switch),
     ("memory", "libraries", Type::List),
     ("memory", "anonymous", Type::Switch),
@@ -71,6 +74,9 @@ pub const KEYS: &[Key] = &[
     ("interpreters", "options", Type::List),
     ("privileges", "allow", Type::List),
 ];
+
+/// Keys of a program that is pinned to contents.
+pub const PROGRAM_KEYS: &[&str] = &["path", "sha256"];
 
 /// The type of a key, if there is such a key.
 #[must_use]

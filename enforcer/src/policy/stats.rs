@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use enforcer_common::{
-    abi::{ARENA_CHUNK_CELLS, ArenaChunk, ExactKey, Grant, Head, PortRange, PortSpan, PrefixKey},
+    abi::{
+        ARENA_CHUNK_CELLS, ArenaChunk, ExactKey, Grant, Head, Pin, PinKey, PortRange, PortSpan, PrefixKey,
+    },
     maps,
 };
 use serde_json::{Value, json};
@@ -17,6 +19,8 @@ pub struct Stats {
     pub rules: usize,
     /// Names without wildcards.
     pub exact: u32,
+    /// Contents of pinned programs.
+    pub pins: u32,
     /// Rules with wildcards.
     pub patterns: usize,
     /// States of the automaton.
@@ -49,6 +53,7 @@ impl Stats {
                 + policy.families.len()
                 + policy.privileges.len(),
             exact: needs.exact,
+            pins: needs.pins,
             patterns: policy.objects.iter().filter(|rule| rule.glob.literal().is_none()).count(),
             states: image.automaton.as_ref().map_or(0, super::image::Automaton::states),
             classes: image.automaton.as_ref().map_or(0, |automaton| automaton.classes),
@@ -79,6 +84,7 @@ impl Stats {
         json!({
             "rules": self.rules,
             "exact_names": self.exact,
+            "pins": self.pins,
             "patterns": self.patterns,
             "states": self.states,
             "classes": self.classes,
@@ -101,6 +107,7 @@ fn memory(needs: &Needs) -> Vec<(&'static str, u64)> {
     vec![
         (maps::HEADS, bytes(2, size_of::<Head>())),
         (maps::EXACT, bytes(needs.exact, exact)),
+        (maps::PINS, bytes(needs.pins, HASH_OVERHEAD + size_of::<PinKey>() + size_of::<Pin>())),
         (maps::ARENA, bytes(needs.cells().div_ceil(ARENA_CHUNK_CELLS), size_of::<ArenaChunk>())),
         (maps::PREFIXES, bytes(needs.prefixes, prefix)),
         (maps::PORTS, bytes(needs.ports, size_of::<PortRange>())),

@@ -9,11 +9,12 @@ use enforcer_common::{
 };
 
 use super::{
+    digest::ContentDigest,
     families::SocketFamily,
     glob::Glob,
     model::{OBJECT_LISTS, Switch},
     net::Protocol,
-    parse::quoted,
+    parse::{pinned_entry, quoted},
     question::{Question, address_text},
 };
 
@@ -33,6 +34,8 @@ pub struct Suggestion {
 pub enum Value {
     /// Add this to its list.
     Entry(String),
+    /// Add this program with this content to its list.
+    Pinned(String, ContentDigest),
     /// Set it to `true`.
     On,
 }
@@ -52,6 +55,10 @@ impl Suggestion {
     pub fn line(&self) -> String {
         match &self.value {
             Value::Entry(entry) => format!("{} = [{}]", self.key, quoted(entry)),
+            Value::Pinned(path, digest) => {
+                let entry = pinned_entry(path, std::slice::from_ref(digest)).unwrap_or_default();
+                format!("{} = [{entry}]", self.key)
+            }
             Value::On => format!("{} = true", self.key),
         }
     }
@@ -68,6 +75,10 @@ impl fmt::Display for Suggestion {
 pub fn suggest(question: &Question) -> Vec<Suggestion> {
     match question {
         Question::Object { name, needed } => object(name, *needed),
+        Question::Content { name, digest } => {
+            let value = Value::Pinned(Glob::escape(name), *digest);
+            vec![Suggestion { table: "exec", key: "allow", value }]
+        }
         Question::Unnamed { why: Reason::Unlinked, needed, .. } => {
             let is_code = needed.0 & (Rights::EXEC.0 | Rights::LIBRARY.0) != 0;
             vec![Suggestion::switch(if is_code { Switch::UnlinkedExec } else { Switch::UnlinkedFiles })]
@@ -98,6 +109,12 @@ pub fn suggest(question: &Question) -> Vec<Suggestion> {
 #[must_use]
 pub fn suggest_missing(question: &Question, held: Rights) -> Vec<Suggestion> {
     match question {
+        // Whoever pinned the program wants to know what it holds.
+        Question::Object { needed, .. }
+            if held.contains(Rights::EXEC_PINNED) && needed.missing_from(held) == Rights::EXEC =>
+        {
+            Vec::new()
+        }
         Question::Object { name, needed } => object(name, needed.missing_from(held)),
         _ => suggest(question),
     }
@@ -111,6 +128,8 @@ pub const fn no_suggestion(decision: &Decision) -> &'static str {
         Reason::PathTooLong => "no rule can: names end at 4096 bytes",
         Reason::Internal => "no rule can: the enforcer could not find out what was asked",
         Reason::NoPolicy => "install a policy for this workload",
+        Reason::Digest => "say what the program holds: `--sha256 DIGEST`, or ask where the file is",
+        Reason::Unverifiable => "no rule can: pinned programs cannot lie on this file system",
         Reason::SocketFamily => "no rule can: policies do not know this socket family",
         _ => "no rule can",
     }
@@ -175,6 +194,11 @@ mod tests {
             ("anonymous-exec", &["[memory] anonymous = true"]),
             ("unlinked exec", &["[exec] unlinked = true"]),
             ("unlinked read", &["[file] unlinked = true"]),
+            (
+                "content e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 /a b",
+                &["[exec] allow = [{ path = \"/a b\", sha256 = \
+                   \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\" }]"],
+            ),
             ("socket 63", &[]),
         ];
         for (line, expected) in table {

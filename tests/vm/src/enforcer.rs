@@ -155,11 +155,13 @@ impl Enforcer {
     /// When a swap is refused.
     pub fn swap_in_process(&mut self, policies: [&Policy; 2], count: usize, mut after: impl FnMut(usize)) {
         let runtime = Path::new(RUNTIME_DIR);
-        let files = policies.map(|policy| vec![self.sentinel_policy(), write_policy(policy)]);
-        let bundles = files.each_ref().map(|files| {
-            let sources = sources::read(files).expect("reading policies");
-            sources::verify(sources, InsecureUnsigned::from_flag(true)).expect("compiling policies")
+        // One after the other: policies of one name share a file.
+        let bundles = policies.map(|policy| {
+            let sources = sources::read(&[self.sentinel_policy(), write_policy(policy)]);
+            sources::verify(sources.expect("reading policies"), InsecureUnsigned::from_flag(true))
+                .expect("compiling policies")
         });
+        assert_ne!(bundles[0][1].digest(), bundles[1][1].digest(), "two policies to swap");
         let lock = Lock::acquire(runtime).expect("the installers' lock");
         let mut session = Session::open(lock, runtime, &Pins::default()).expect("opening the pinned maps");
         let launchers = session.observe().expect("looking at what is in force").unwrap_or_default().launchers;
@@ -169,7 +171,7 @@ impl Enforcer {
                 .unwrap_or_else(|error| panic!("swap {swap}: {error}"));
             after(swap);
         }
-        self.shared.current = vec![files[(count + 1) % 2][1].clone()];
+        self.shared.current = vec![write_policy(policies[(count + 1) % 2])];
     }
 
     /// As [`Enforcer::apply`], from files.

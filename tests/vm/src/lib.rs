@@ -10,6 +10,7 @@ pub mod actor;
 pub mod cgroup;
 pub mod enforcer;
 pub mod events;
+pub mod fuse;
 pub mod http;
 pub mod performer;
 pub mod pins;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use enforcer::policy::digest::ContentDigest;
+
 use crate::{actor, cgroup::Cgroup};
 
 /// One thing that a policy allows: a key of the language (`file.read`) and one of its values.
@@ -64,6 +66,12 @@ impl Policy {
         self
     }
 
+    /// Allows a program with these contents only.
+    #[must_use]
+    pub fn pin(self, path: &str, digests: &[ContentDigest]) -> Self {
+        self.allow("exec.allow", &pinned(path, digests))
+    }
+
     /// Adds many values, known to differ, to one list.
     ///
     /// # Panics
@@ -103,12 +111,23 @@ impl Policy {
             }
             let _ = writeln!(text, "{key} = [");
             for value in values {
-                let _ = writeln!(text, "    {},", quoted(value));
+                let is_table = value.starts_with(PINNED);
+                let _ = writeln!(text, "    {},", if is_table { value.clone() } else { quoted(value) });
             }
             text.push_str("]\n");
         }
         text
     }
+}
+
+/// How the entry of a pinned program starts. No path does.
+const PINNED: &str = "{ path = ";
+
+/// An entry of `exec.allow` for a program with these contents.
+#[must_use]
+pub fn pinned(path: &str, digests: &[ContentDigest]) -> String {
+    let digests: Vec<String> = digests.iter().map(|digest| format!("\"{digest}\"")).collect();
+    format!("{PINNED}{}, sha256 = [{}] }}", quoted(path), digests.join(", "))
 }
 
 fn quoted(text: &str) -> String {
@@ -117,7 +136,7 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Policy;
+    use super::{ContentDigest, Policy};
 
     #[test]
     fn the_text_is_toml_with_every_value() {
@@ -126,6 +145,7 @@ mod tests {
             .allow("file.read", "/é")
             .allow("file.write", "/z")
             .allow("memory.anonymous", "true")
+            .pin("/p\"q", &[ContentDigest([0; 32]), ContentDigest([0xff; 32])])
             .audit();
         let parsed: toml::Table = policy.to_toml().parse().unwrap();
         assert_eq!(parsed["policy"].as_str(), Some("p"));
@@ -135,5 +155,8 @@ mod tests {
         let read: Vec<_> =
             parsed["file"]["read"].as_array().unwrap().iter().filter_map(|v| v.as_str()).collect();
         assert_eq!(read, ["/x\"y", "/é"]);
+        let pinned = &parsed["exec"]["allow"][1];
+        assert_eq!(pinned["path"].as_str(), Some("/p\"q"));
+        assert_eq!(pinned["sha256"][1].as_str(), Some("ff".repeat(32).as_str()));
     }
 }

@@ -13,6 +13,8 @@ mod binding;
 mod capacity;
 #[path = "kernel/commands.rs"]
 mod commands;
+#[path = "kernel/contents.rs"]
+mod contents;
 #[path = "kernel/environment.rs"]
 mod environment;
 #[path = "kernel/events.rs"]

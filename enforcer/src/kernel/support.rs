@@ -1,0 +1,319 @@
+//! What policies may ask for that not every kernel can do, and the refusal of policies that ask in vain.
+//!
+//! A hook that guards a privilege may be missing where the privilege cannot be had either, or on a kernel that is too
+//! old for it. Then a policy that leaves the privilege out would promise a refusal that never comes; it is refused
+//! instead. The same goes for pins where the kernel does not compute SHA-256 of files.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use enforcer_common::{
+    hook::{Hook, Privilege},
+    verdict::{Family, Mode},
+};
+
+use super::{
+    btf::{BtfError, KernelTypes},
+    probe::Root,
+};
+use crate::{bundle::verify::VerifiedBundle, policy::image::PolicyImage};
+
+/// In every kernel with IMA; `bpf_ima_file_hash` ends there.
+pub(super) const IMA: &str = "ima_file_hash";
+/// In every kernel with `io_uring`.
+pub(super) const IO_URING: &str = "__io_uring_free";
+/// In every kernel with keyrings.
+pub(super) const KEYS: &str = "keyring_alloc";
+/// In every kernel with perf events.
+pub(super) const PERF: &str = "perf_event_create_kernel_counter";
+
+/// A hook that some supported kernels lack.
+#[derive(Clone, Copy, Debug)]
+pub struct Optional {
+    /// The hook.
+    pub hook: Hook,
+    /// What it guards.
+    pub privilege: Privilege,
+    /// A function of the kernel that is there if there is anything to guard. `None`: there always is.
+    pub guarded: Option<&'static str>,
+    /// Why enforcement may go on without.
+    pub why: &'static str,
+}
+
+/// Hooks whose work another hook does on kernels that lack them, and which.
+pub const COVERED: &[(Hook, &str)] = &[
+    (Hook::InodeSetAcl, "before 6.2 access control lists are extended attributes like others"),
+    (Hook::InodeRemoveAcl, "before 6.2 access control lists are extended attributes like others"),
+    (Hook::InodeFileSetattr, "before 6.17 file flags are set by ioctls, which are judged"),
+    (Hook::FileIoctlCompat, "before 6.8 ioctls of 32-bit programs are judged like others"),
+];
+
+/// Why a hook is allowed to be missing, if it is.
+#[must_use]
+pub fn may_miss(hook: Hook) -> Option<&'static str> {
+    let covered = COVERED.iter().find(|(covered, _)| *covered == hook).map(|(_, why)| *why);
+    covered.or_else(|| optional(hook).map(|optional| optional.why))
+}
+
+/// The hooks that may be missing with what they guard. Every other hook is needed, or covered.
+pub const OPTIONAL: &[Optional] = &[
+    Optional {
+        hook: Hook::UsernsCreate,
+        privilege: Privilege::UserNamespace,
+        guarded: None,
+        why: "kernels before 6.1 cannot refuse new user namespaces",
+    },
+    Optional {
+        hook: Hook::UringCmd,
+        privilege: Privilege::UringCommand,
+        guarded: Some(IO_URING),
+        why: "absent from kernels without io_uring, where there is nothing to guard",
+    },
+    Optional {
+        hook: Hook::UringSqpoll,
+        privilege: Privilege::UringCommand,
+        guarded: Some(IO_URING),
+        why: "absent from kernels without io_uring, where there is nothing to guard",
+    },
+    Optional {
+        hook: Hook::UringOverrideCreds,
+        privilege: Privilege::UringCommand,
+        guarded: Some(IO_URING),
+        why: "absent from kernels without io_uring, where there is nothing to guard",
+    },
+    Optional {
+        hook: Hook::KeyAlloc,
+        privilege: Privilege::Keyring,
+        guarded: Some(KEYS),
+        why: "absent from kernels without keyrings, where there is nothing to guard",
+    },
+    Optional {
+        hook: Hook::KeyPermission,
+        privilege: Privilege::Keyring,
+        guarded: Some(KEYS),
+        why: "absent from kernels without keyrings, where there is nothing to guard",
+    },
+    Optional {
+        hook: Hook::PerfEventOpen,
+        privilege: Privilege::Perf,
+        guarded: Some(PERF),
+        why: "absent from kernels without perf events, where there is nothing to guard",
+    },
+];
+
+/// The entry of a hook, if it may be missing.
+#[must_use]
+pub fn optional(hook: Hook) -> Option<&'static Optional> {
+    OPTIONAL.iter().find(|optional| optional.hook == hook)
+}
+
+impl Optional {
+    /// Whether policies must do without the refusal that this hook is for.
+    #[must_use]
+    pub fn is_missed(&self, types: &KernelTypes) -> bool {
+        self.guarded.is_none_or(|function| types.has_function(function))
+    }
+}
+
+/// Why this kernel cannot tell what a file holds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoContent {
+    /// IMA is not there.
+    #[error("the kernel was built without IMA (CONFIG_IMA)")]
+    NoIma,
+    /// IMA uses another hash.
+    #[error("IMA of this kernel hashes with {0}; boot with the kernel parameter `ima_hash=sha256`")]
+    OtherHash(String),
+}
+
+/// Whether the kernel can compute SHA-256 of files for us.
+///
+/// # Errors
+/// [`NoContent`]. Where IMA's hash cannot be told (securityfs is not mounted), nothing is said: should it be another,
+/// every start of a pinned program is refused.
+pub fn content(types: &KernelTypes, root: Root<'_>) -> Result<(), NoContent> {
+    if !types.has_function(IMA) {
+        return Err(NoContent::NoIma);
+    }
+    match ima_hash(root) {
+        Some(hash) if hash != "sha256" => Err(NoContent::OtherHash(hash)),
+        _ => Ok(()),
+    }
+}
+
+/// The hash that IMA uses: that of the first measurement, which it takes of the boot itself, whatever its policy. Its
+/// fourth field is `ALGORITHM:DIGEST`.
+fn ima_hash(root: Root<'_>) -> Option<String> {
+    let list = root.read("/sys/kernel/security/ima/ascii_runtime_measurements")?;
+    let (hash, _) = list.lines().next()?.split_ascii_whitespace().nth(3)?.split_once(':')?;
+    Some(hash.to_owned())
+}
+
+/// Whether IMA has a policy of its own: then its hashes are cached, see `docs/kernel-support.md`.
+pub(super) fn has_ima_policy(root: Root<'_>) -> bool {
+    let count = root.read("/sys/kernel/security/ima/runtime_measurements_count");
+    count.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count > 1)
+}
+
+/// A policy that this kernel cannot enforce.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsupported {
+    /// It leaves out a privilege that nothing here can refuse.
+    #[error(
+        "{policy} ({origin}) cannot be enforced here: it refuses `{}`, but the kernel lacks the hook {} to refuse it \
+         with; use a kernel that has it, or accept that: `[privileges] allow = [\"{}\"]`, or `[mode] privilege = \
+         \"audit\"`",
+        .optional.privilege, .optional.hook, .optional.privilege
+    )]
+    Privilege {
+        /// The policy.
+        policy: String,
+        /// Where it came from.
+        origin: String,
+        /// What is missing.
+        optional: &'static Optional,
+    },
+    /// It pins programs to contents that nothing here can look at.
+    #[error(
+        "{policy} ({origin}) cannot be enforced here: it pins programs to contents (`sha256`), but {why}; pin none, or \
+         use a kernel that can"
+    )]
+    Content {
+        /// The policy.
+        policy: String,
+        /// Where it came from.
+        origin: String,
+        /// What is missing.
+        why: NoContent,
+    },
+    /// The kernel could not be asked.
+    #[error("cannot tell what this kernel supports: {0}")]
+    Types(#[from] BtfError),
+}
+
+/// Refuses policies that rely on what the kernel lacks. `attached` are the hooks that programs sit on; `types` is asked
+/// for only if there is a question, as reading them takes a while.
+///
+/// # Errors
+/// [`Unsupported`] for the first such policy.
+pub fn check<'t>(
+    policies: &[VerifiedBundle],
+    attached: &[Hook],
+    root: Root<'_>,
+    types: impl Fn() -> Result<&'t KernelTypes, BtfError>,
+) -> Result<(), Unsupported> {
+    // Where nothing is attached nothing is enforced; `run` asks again when it has attached.
+    let missing = |optional: &&Optional| !attached.is_empty() && !attached.contains(&optional.hook);
+    for optional in OPTIONAL.iter().filter(missing) {
+        let relies = |bundle: &&VerifiedBundle| relies_on(bundle.image(), optional.privilege);
+        if let Some(bundle) = policies.iter().find(relies)
+            && optional.is_missed(types()?)
+        {
+            let (policy, origin) = named(bundle);
+            return Err(Unsupported::Privilege { policy, origin, optional });
+        }
+    }
+    if let Some(bundle) = policies.iter().find(|bundle| !bundle.image().pins.is_empty())
+        && let Err(why) = content(types()?, root)
+    {
+        let (policy, origin) = named(bundle);
+        return Err(Unsupported::Content { policy, origin, why });
+    }
+    Ok(())
+}
+
+/// Whether the privilege is to be refused.
+fn relies_on(image: &PolicyImage, privilege: Privilege) -> bool {
+    let mode = image.modes.get(usize::from(Family::Privilege.code())).copied().and_then(Mode::from_code);
+    image.privileges & privilege.bit() == 0 && mode != Some(Mode::Audit)
+}
+
+fn named(bundle: &VerifiedBundle) -> (String, String) {
+    (bundle.name().to_owned(), bundle.origin().to_owned())
+}
+
+impl fmt::Display for Optional {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "policies are refused unless they allow `{}`", self.privilege)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs};
+
+    use super::*;
+    use crate::kernel::{btf::tests::Writer, testing::image_of};
+
+    fn types(functions: &[&str]) -> KernelTypes {
+        let mut writer = Writer::new();
+        functions.iter().for_each(|name| writer.function(name));
+        KernelTypes::parse(writer.finish()).unwrap()
+    }
+
+    fn bundle(change: impl FnOnce(&mut PolicyImage)) -> VerifiedBundle {
+        let mut image = image_of("web", &[]);
+        change(&mut image);
+        VerifiedBundle::for_tests(image, "/web")
+    }
+
+    fn all_but(missing: Hook) -> Vec<Hook> {
+        Hook::ALL.iter().copied().filter(|hook| *hook != missing).collect()
+    }
+
+    fn refusal(
+        bundle: VerifiedBundle,
+        attached: &[Hook],
+        kernel: &KernelTypes,
+        root: Root<'_>,
+    ) -> Option<String> {
+        check(&[bundle], attached, root, || Ok(kernel)).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_policy_that_needs_a_missing_hook_is_refused() {
+        let nowhere = tempfile::tempdir().unwrap();
+        let root = Root(nowhere.path());
+        let kernel = types(&[IMA, IO_URING, KEYS, PERF]);
+        for optional in OPTIONAL {
+            let attached = all_but(optional.hook);
+            let said = refusal(bundle(|_| {}), &attached, &kernel, root).unwrap();
+            for word in ["web", optional.hook.name(), optional.privilege.name(), "privileges"] {
+                assert!(said.contains(word), "{word}: {said}");
+            }
+            let allowing = bundle(|image| image.privileges = optional.privilege.bit());
+            assert_eq!(refusal(allowing, &attached, &kernel, root), None, "{}", optional.hook);
+            let audited =
+                bundle(|image| image.modes[usize::from(Family::Privilege.code())] = Mode::Audit.code());
+            assert_eq!(refusal(audited, &attached, &kernel, root), None, "{}", optional.hook);
+            // Where there is nothing to guard, nothing is missed.
+            let nothing = refusal(bundle(|_| {}), &attached, &types(&[]), root);
+            assert_eq!(nothing.is_some(), optional.guarded.is_none(), "{}", optional.hook);
+        }
+        assert_eq!(refusal(bundle(|_| {}), Hook::ALL, &types(&[]), root), None);
+    }
+
+    #[test]
+    fn pins_need_ima_with_sha256() {
+        let machine = tempfile::tempdir().unwrap();
+        let root = Root(machine.path());
+        let pinning = || bundle(|image| image.pins = BTreeMap::from([((b"/bin/true".to_vec(), [1; 32]), 0)]));
+        let said = refusal(pinning(), Hook::ALL, &types(&[]), root).unwrap();
+        assert!(said.contains("CONFIG_IMA") && said.contains("web"), "{said}");
+        assert_eq!(refusal(bundle(|_| {}), Hook::ALL, &types(&[]), root), None, "no pins, no need");
+        let kernel = types(&[IMA]);
+        assert_eq!(refusal(pinning(), Hook::ALL, &kernel, root), None, "the list cannot be read");
+        let list = machine.path().join("sys/kernel/security/ima");
+        fs::create_dir_all(&list).unwrap();
+        let boot =
+            |hash: &str| format!("10 1d8d53 ima-ng {hash}:0000 boot_aggregate\n10 aa ima-ng sha512:11 /x\n");
+        fs::write(list.join("ascii_runtime_measurements"), boot("sha256")).unwrap();
+        assert_eq!(refusal(pinning(), Hook::ALL, &kernel, root), None);
+        fs::write(list.join("ascii_runtime_measurements"), boot("sha1")).unwrap();
+        let said = refusal(pinning(), Hook::ALL, &kernel, root).unwrap();
+        assert!(said.contains("sha1") && said.contains("ima_hash=sha256"), "{said}");
+        assert!(!has_ima_policy(root));
+        fs::write(list.join("runtime_measurements_count"), "17\n").unwrap();
+        assert!(has_ima_policy(root));
+    }
+}
