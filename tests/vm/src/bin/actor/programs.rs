@@ -5,13 +5,15 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
 use enforcer_vm_tests::report::{At, Failure, Outcome};
-use nix::fcntl::OFlag;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, execv, fork, pipe2};
+use nix::unistd::{ForkResult, execv, execveat, fork, pipe2};
 
 pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
     Some(match (name, arguments) {
         ("exec", [path, rest @ ..]) => spawn(|| exec(path, rest)),
+        ("execveat", [path]) => exec_by_path_descriptor(path),
         _ => return None,
     })
 }
@@ -27,6 +29,16 @@ fn exec(path: &str, rest: &[&str]) -> nix::Error {
         Some(program) => execv(program, &arguments).map_or_else(|error| error, |never| match never {}),
         None => nix::Error::EINVAL,
     }
+}
+
+/// Starts a program by a descriptor that was opened for its path alone.
+fn exec_by_path_descriptor(path: &str) -> Outcome {
+    let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at("open")?;
+    let environment: [CString; 0] = [];
+    spawn(|| {
+        execveat(&fd, c"", &argv("fd", &[]), &environment, AtFlags::AT_EMPTY_PATH)
+            .map_or_else(|error| error, |never| match never {})
+    })
 }
 
 /// Runs `replace` in a child; it returns only when the exec failed. Reports the exec's error, or waits for the new
