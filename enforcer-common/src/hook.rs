@@ -205,7 +205,7 @@ codes! {
         Chroot = 2 => "chroot",
         /// Creating user namespaces.
         UserNamespace = 3 => "user-namespace",
-        /// ptrace, process_vm_*, /proc/PID/mem, pidfd_getfd on tasks outside the workload.
+        /// ptrace, process_vm_*, /proc/PID/mem, pidfd_getfd; looking at tasks outside the workload.
         Ptrace = 4 => "ptrace",
         /// bpf.
         Bpf = 5 => "bpf",

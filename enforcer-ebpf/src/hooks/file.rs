@@ -54,6 +54,9 @@ const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
 const FAN_PERMISSION: u64 = 0x0001_0000 | 0x0002_0000 | 0x0004_0000 | 0x0010_0000;
 const FSNOTIFY_OBJ_TYPE_INODE: u32 = 0;
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
+const PID_FS_MAGIC: u64 = 0x5049_4446;
+/// The largest error number that the kernel puts into a pointer.
+const MAX_ERRNO: u64 = 4095;
 const RENAME_EXCHANGE: u32 = 2;
 
 const fn file_point(hook: Hook) -> Point {
@@ -83,6 +86,9 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         let mode = file.get::<u32>(Field::FileMode);
         let flags = file.get::<u32>(Field::FileFlags);
         if mode & FMODE_NOACCOUNT != 0 || flags & FMODE_EXEC != 0 {
+            return PASS;
+        }
+        if is_process_handle(file) || (kernel::acts_for_another() && is_on_internal_mount(file)) {
             return PASS;
         }
         let program = subject.program();
@@ -130,6 +136,21 @@ fn is_anonymous_pipe(file: Typed) -> bool {
     let inode = file.follow(Field::FileInode);
     inode.get::<u16>(Field::InodeMode) & S_IFMT == S_IFIFO
         && inode.follow(Field::InodeSb).get::<u64>(Field::SbMagic) == PIPEFS_MAGIC
+}
+
+/// A pidfd, a file of its own since 6.9: a handle without content, judged where it is used.
+#[inline(always)]
+fn is_process_handle(file: Typed) -> bool {
+    file.follow(Field::FileInode).follow(Field::InodeSb).get::<u64>(Field::SbMagic) == PID_FS_MAGIC
+}
+
+/// Whether the file lies on a mount that the kernel made for itself (`MNT_NS_INTERNAL`). Overlayfs opens what it copies
+/// up there, with its mounter's credentials; what the task does was judged on the overlay. Other credentials alone do
+/// not tell: a core dump has them as well, but ends up where user space can reach it.
+#[inline(always)]
+fn is_on_internal_mount(file: Typed) -> bool {
+    let mount = file.follow(Field::FileMnt).raw().container(Field::MountVfs);
+    mount.get::<u64>(Field::MountNs).is_ok_and(|namespace| namespace >= u64::MAX - (MAX_ERRNO - 1))
 }
 
 /// Judges a file received over a unix socket, or fetched by `pidfd_getfd`, as if it were opened now. Pipes, sockets and

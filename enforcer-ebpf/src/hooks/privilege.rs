@@ -13,6 +13,8 @@ use enforcer_common::{decide::Request, verdict::Family};
 
 const CAP_SYS_RAWIO: i32 = 17;
 const CAP_SYS_BOOT: i32 = 22;
+/// In the kernel since 2.6; a macro, so not in BTF.
+const PTRACE_MODE_ATTACH: u32 = 2;
 /// `LSM_PRLIMIT_WRITE`, in the kernel since 4.12.
 const LSM_PRLIMIT_WRITE: u32 = 2;
 
@@ -199,16 +201,20 @@ pub fn task_prlimit(ctx: LsmContext) -> i32 {
     privilege(Hook::TaskPrlimit, Privilege::Schedule)
 }
 
-/// Access to another task. Tasks of the same workload are each other's business. (Oldest kernel: 5.7.)
+/// Access to another task. Tasks of the same workload may look at each other; but whoever attaches writes into
+/// executable pages, which no hook on mappings sees. (Oldest kernel: 5.7.)
 #[lsm(hook = "ptrace_access_check")]
 pub fn ptrace_access_check(ctx: LsmContext) -> i32 {
+    if ctx.arg::<u32>(1) & PTRACE_MODE_ATTACH != 0 {
+        return privilege(Hook::PtraceAccessCheck, Privilege::Ptrace);
+    }
     towards(Hook::PtraceAccessCheck, Privilege::Ptrace, pointer(&ctx, 0))
 }
 
 /// Handing oneself to a tracer. (Oldest kernel: 5.7.)
 #[lsm(hook = "ptrace_traceme")]
-pub fn ptrace_traceme(ctx: LsmContext) -> i32 {
-    towards(Hook::PtraceTraceme, Privilege::Ptrace, pointer(&ctx, 0))
+pub fn ptrace_traceme(_: LsmContext) -> i32 {
+    privilege(Hook::PtraceTraceme, Privilege::Ptrace)
 }
 
 /// Signals. (Oldest kernel: 5.7.)

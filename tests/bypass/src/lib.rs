@@ -10,5 +10,6 @@ pub mod attacks;
 mod calls;
 #[cfg(test)]
 mod documentation;
-pub mod pending;
+pub mod gaps;
+
 mod prelude;

@@ -17,19 +17,20 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let send = |how: &str| {
-        ATTACK
-            .row(&[how, "{fd}"])
-            .given("network.families", "inet")
-            .inherits(Inherited::Connection("tcp4"))
-            .allowed_by("network.connect", "tcp {tcp4}")
-            .about("{tcp4}")
-            .refused(Hook::SocketSendmsg, Family::Network, Reason::NoRule)
-    };
-    vec![send("write"), send("send"), send("sendfile")]
+    vec![row(&ATTACK, "write"), row(&ATTACK, "send")]
 }
 
-fn run(words: &[&str]) -> Outcome {
+pub(super) fn row(attack: &Attack, how: &str) -> Case {
+    attack
+        .row(&[how, "{fd}"])
+        .given("network.families", "inet")
+        .inherits(Inherited::Connection("tcp4"))
+        .allowed_by("network.connect", "tcp {tcp4}")
+        .about("{tcp4}")
+        .refused(Hook::SocketSendmsg, Family::Network, Reason::NoRule)
+}
+
+pub(super) fn run(words: &[&str]) -> Outcome {
     let [how, from] = arguments(words)?;
     let socket = calls::borrowed(calls::number(from)?);
     match how {

@@ -8,6 +8,9 @@ mod inherited_file;
 mod inherited_file_read;
 mod received_connection;
 mod received_file;
+mod sendfile_to_inherited_connection;
+mod sendfile_to_received_connection;
+mod sendpage_to_inherited_connection;
 
 /// All of them.
 pub(crate) const ATTACKS: &[Attack] = &[
@@ -17,4 +20,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     inherited_file_read::ATTACK,
     received_connection::ATTACK,
     received_file::ATTACK,
+    sendfile_to_inherited_connection::ATTACK,
+    sendfile_to_received_connection::ATTACK,
+    sendpage_to_inherited_connection::ATTACK,
 ];

@@ -22,20 +22,21 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let send = |how: &str| {
-        ATTACK
-            .row(&[how, "@bypass-connection-giver"])
-            .given("network.families", "inet")
-            .prepared(serve)
-            .given("network.connect", "unix @bypass-connection-giver")
-            .allowed_by("network.connect", "tcp 127.0.0.1:7134")
-            .about("127.0.0.1:7134")
-            .refused(Hook::SocketSendmsg, Family::Network, Reason::NoRule)
-    };
-    vec![send("write"), send("send"), send("sendfile")]
+    vec![row(&ATTACK, "write"), row(&ATTACK, "send")]
 }
 
-fn run(words: &[&str]) -> Outcome {
+pub(super) fn row(attack: &Attack, how: &str) -> Case {
+    attack
+        .row(&[how, "@bypass-connection-giver"])
+        .given("network.families", "inet")
+        .prepared(serve)
+        .given("network.connect", "unix @bypass-connection-giver")
+        .allowed_by("network.connect", "tcp 127.0.0.1:7134")
+        .about("127.0.0.1:7134")
+        .refused(Hook::SocketSendmsg, Family::Network, Reason::NoRule)
+}
+
+pub(super) fn run(words: &[&str]) -> Outcome {
     let [how, from] = arguments(words)?;
     let socket = sockets::receive_descriptor(from)?;
     match how {

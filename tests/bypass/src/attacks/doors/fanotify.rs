@@ -18,12 +18,12 @@ fn rows() -> Vec<Case> {
         ATTACK
             .row(&["permission", "{dir}"])
             .allowed_by("privileges.allow", "fanotify")
-            .refused_at("path_notify", Family::Privilege, Reason::Privilege)
+            .refused(Hook::PathNotify, Family::Privilege, Reason::Privilege)
             .about("fanotify"),
         ATTACK
             .row(&["mount", "{dir}"])
             .allowed_by("privileges.allow", "fanotify")
-            .refused_at("path_notify", Family::Privilege, Reason::Privilege)
+            .refused(Hook::PathNotify, Family::Privilege, Reason::Privilege)
             .about("fanotify"),
     ]
 }

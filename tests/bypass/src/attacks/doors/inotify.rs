@@ -19,7 +19,7 @@ fn rows() -> Vec<Case> {
             .row(&["{dir}/secret"])
             .file("{dir}/secret")
             .allowed_by("file.read", "{dir}/secret")
-            .refused_at("path_notify", Family::File, Reason::NoRule)
+            .refused(Hook::PathNotify, Family::File, Reason::NoRule)
             .needing("read")
             .about("{dir}/secret"),
     ]

@@ -16,12 +16,12 @@ fn rows() -> Vec<Case> {
         ATTACK
             .row(&["sqpoll"])
             .allowed_by("privileges.allow", "uring-command")
-            .refused_at("uring_sqpoll", Family::Privilege, Reason::Privilege)
+            .refused(Hook::UringSqpoll, Family::Privilege, Reason::Privilege)
             .about("uring-command"),
         ATTACK
             .row(&["personality"])
             .allowed_by("privileges.allow", "uring-command")
-            .refused_at("uring_override_creds", Family::Privilege, Reason::Privilege)
+            .refused(Hook::UringOverrideCreds, Family::Privilege, Reason::Privilege)
             .about("uring-command"),
     ]
 }

@@ -16,7 +16,7 @@ fn rows() -> Vec<Case> {
         ATTACK
             .row(&["size"])
             .allowed_by("privileges.allow", "kernel-log")
-            .refused_at("syslog", Family::Privilege, Reason::Privilege)
+            .refused(Hook::Syslog, Family::Privilege, Reason::Privilege)
             .about("kernel-log"),
     ]
 }

@@ -16,12 +16,12 @@ fn rows() -> Vec<Case> {
         ATTACK
             .row(&["add_key"])
             .allowed_by("privileges.allow", "keyring")
-            .refused_at("key_alloc", Family::Privilege, Reason::Privilege)
+            .refused(Hook::KeyAlloc, Family::Privilege, Reason::Privilege)
             .about("keyring"),
         ATTACK
             .row(&["request_key"])
             .allowed_by("privileges.allow", "keyring")
-            .refused_at("key_alloc", Family::Privilege, Reason::Privilege)
+            .refused(Hook::KeyAlloc, Family::Privilege, Reason::Privilege)
             .about("keyring")
             .optional(),
     ]

@@ -16,17 +16,17 @@ fn rows() -> Vec<Case> {
         ATTACK
             .row(&["prlimit", "{victim}"])
             .allowed_by("privileges.allow", "schedule")
-            .refused_at("task_prlimit", Family::Privilege, Reason::Privilege)
+            .refused(Hook::TaskPrlimit, Family::Privilege, Reason::Privilege)
             .about("schedule"),
         ATTACK
             .row(&["scheduler", "{victim}"])
             .allowed_by("privileges.allow", "schedule")
-            .refused_at("task_setscheduler", Family::Privilege, Reason::Privilege)
+            .refused(Hook::TaskSetscheduler, Family::Privilege, Reason::Privilege)
             .about("schedule"),
         ATTACK
             .row(&["priority", "{victim}"])
             .allowed_by("privileges.allow", "schedule")
-            .refused_at("task_setnice", Family::Privilege, Reason::Privilege)
+            .refused(Hook::TaskSetnice, Family::Privilege, Reason::Privilege)
             .about("schedule"),
     ]
 }

@@ -10,7 +10,7 @@ fn rows() -> Vec<Case> {
         ATTACK
             .row(&["sync"])
             .allowed_by("privileges.allow", "quota")
-            .refused_at("quotactl", Family::Privilege, Reason::Privilege)
+            .refused(Hook::Quotactl, Family::Privilege, Reason::Privilege)
             .about("quota")
             .optional(),
     ]

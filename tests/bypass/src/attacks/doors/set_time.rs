@@ -12,7 +12,7 @@ fn rows() -> Vec<Case> {
         ATTACK
             .row(&["clock"])
             .allowed_by("privileges.allow", "set-time")
-            .refused_at("settime", Family::Privilege, Reason::Privilege)
+            .refused(Hook::Settime, Family::Privilege, Reason::Privilege)
             .about("set-time"),
     ]
 }

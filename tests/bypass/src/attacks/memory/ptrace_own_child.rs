@@ -17,15 +17,21 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    vec![ATTACK.row(&["poke"]).allowed_by("memory.anonymous", "true").refused(
-        Hook::PtraceTraceme,
-        Family::Memory,
-        Reason::AnonymousExec,
-    )]
+    let traced = |how: &str, hook: Hook| {
+        ATTACK
+            .row(&[how])
+            .allowed_by("privileges.allow", "ptrace")
+            .refused(hook, Family::Privilege, Reason::Privilege)
+            .about("ptrace")
+    };
+    vec![traced("poke", Hook::PtraceTraceme), traced("attach", Hook::PtraceAccessCheck)]
 }
 
 fn run(words: &[&str]) -> Outcome {
-    let [_] = arguments(words)?;
+    let [how] = arguments(words)?;
+    if how == "attach" {
+        return attach();
+    }
     let code = target as *mut core::ffi::c_void;
     // SAFETY: the attacker is single threaded here, and the child only stops, calls a function and exits.
     match unsafe { fork() }.at("fork")? {
@@ -51,6 +57,23 @@ fn run(words: &[&str]) -> Outcome {
                 WaitStatus::Exited(_, 0) => Ok("ran what the tracer wrote".into()),
                 other => Err(Failure { step: format!("{other:?}"), errno: libc::EIO }),
             }
+        }
+    }
+}
+
+/// Attaches to a child that did not ask for it.
+fn attach() -> Outcome {
+    // SAFETY: the attacker is single threaded here, and the child only waits.
+    match unsafe { fork() }.at("fork")? {
+        ForkResult::Child => {
+            nix::unistd::pause();
+            calls::process::exit(0)
+        }
+        ForkResult::Parent { child } => {
+            let attached = ptrace::attach(child);
+            nix::sys::signal::kill(child, Signal::SIGKILL).at("kill")?;
+            while !matches!(waitpid(child, None).at("waitpid")?, WaitStatus::Signaled(..)) {}
+            attached.at("attach").map(calls::nothing)
         }
     }
 }

@@ -14,11 +14,14 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    vec![ATTACK.row(&["heap"]).allowed_by("memory.anonymous", "true").refused_at(
-        "mmap_addr",
-        Family::Memory,
-        Reason::AnonymousExec,
-    )]
+    vec![
+        ATTACK
+            .row(&["heap"])
+            .allowed_by("memory.anonymous", "true")
+            .refused(Hook::MmapAddr, Family::Memory, Reason::AnonymousExec)
+            // brk(2) has no errors, it just returns the old end.
+            .errno(libc::ENOMEM),
+    ]
 }
 
 fn run(words: &[&str]) -> Outcome {

@@ -22,7 +22,7 @@ fn rows() -> Vec<Case> {
             .prepared(program)
             .given("exec.allow", "{dir}/app")
             .allowed_by("memory.anonymous", "true")
-            .refused_at("mmap_addr", Family::Memory, Reason::AnonymousExec)
+            .refused(Hook::BprmCheckSecurity, Family::Memory, Reason::AnonymousExec)
             .optional(),
     ]
 }

@@ -35,7 +35,9 @@ mod rmdir;
 mod roundabout_name;
 mod run_dropped_program;
 mod set_acl;
+mod set_acl_as_attribute;
 mod set_flags;
+mod set_flags_by_path;
 mod set_times;
 mod setxattr;
 mod shebang;
@@ -79,7 +81,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     roundabout_name::ATTACK,
     run_dropped_program::ATTACK,
     set_acl::ATTACK,
+    set_acl_as_attribute::ATTACK,
     set_flags::ATTACK,
+    set_flags_by_path::ATTACK,
     set_times::ATTACK,
     setxattr::ATTACK,
     shebang::ATTACK,

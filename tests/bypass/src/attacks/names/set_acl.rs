@@ -5,7 +5,7 @@ use crate::prelude::*;
 pub(crate) const ATTACK: Attack = Attack {
     name: "set-acl",
     told: "give others access by an access control list",
-    kernels: Kernels::All,
+    kernels: Kernels::Only(&["6.12", "6.18", "7"]),
     ordinary: true,
     rows,
     run,
@@ -18,14 +18,14 @@ fn rows() -> Vec<Case> {
             .file("{dir}/victim")
             .given("file.read", "{dir}/victim")
             .allowed_by("file.write", "{dir}/victim")
-            .refused_at("inode_set_acl", Family::File, Reason::NoRule)
+            .refused(Hook::InodeSetAcl, Family::File, Reason::NoRule)
             .needing("write")
             .about("{dir}/victim")
             .optional(),
     ]
 }
 
-fn run(words: &[&str]) -> Outcome {
+pub(super) fn run(words: &[&str]) -> Outcome {
     let [victim] = arguments(words)?;
     let path = calls::c_string(victim).at("path")?;
     // Version 2; owner rw-, user 1 rw-, group r--, mask rw-, others r--.

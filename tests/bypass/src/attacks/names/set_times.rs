@@ -22,7 +22,7 @@ fn rows() -> Vec<Case> {
             .file("{dir}/victim")
             .given("file.read", "{dir}/victim")
             .allowed_by("file.write", "{dir}/victim")
-            .refused_at("inode_setattr", Family::File, Reason::NoRule)
+            .refused(Hook::InodeSetattr, Family::File, Reason::NoRule)
             .needing("write")
             .about("{dir}/victim"),
     ]

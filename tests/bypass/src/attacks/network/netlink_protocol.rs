@@ -16,11 +16,11 @@ pub(crate) const ATTACK: Attack = Attack {
 fn rows() -> Vec<Case> {
     vec![
         // NETLINK_AUDIT: not what a resolver needs.
-        ATTACK.row(&["9"]).given("network.netlink", "route").allowed_by("network.netlink", "audit").refused(
-            Hook::SocketCreate,
-            Family::Network,
-            Reason::SocketFamily,
-        ),
+        ATTACK
+            .row(&["9"])
+            .given("network.families", "netlink")
+            .allowed_by("network.families", "netlink-audit")
+            .refused(Hook::SocketCreate, Family::Network, Reason::SocketFamily),
     ]
 }
 

@@ -21,7 +21,7 @@ fn rows() -> Vec<Case> {
             .given("file.read", "/dev/net/tun")
             .given("file.write", "/dev/net/tun")
             .allowed_by("privileges.allow", "tun")
-            .refused_at("tun_dev_create", Family::Privilege, Reason::Privilege)
+            .refused(Hook::TunDevCreate, Family::Privilege, Reason::Privilege)
             .about("tun")
             .optional(),
     ]
