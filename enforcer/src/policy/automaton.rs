@@ -346,7 +346,8 @@ impl Phase {
     const fn next(self, byte: u8) -> Option<Self> {
         match (self, byte) {
             (Self::Start, b'/') => Some(Self::Root),
-            (Self::Start, b'@') | (Self::Abstract, _) => Some(Self::Abstract),
+            // Options have no structure either.
+            (Self::Start, b'@' | b'-') | (Self::Abstract, _) => Some(Self::Abstract),
             (Self::Start, _) | (Self::Root | Self::Slash, b'/') => None,
             (Self::Inside, b'/') => Some(Self::Slash),
             (Self::Root | Self::Slash | Self::Inside, _) => Some(Self::Inside),
@@ -945,6 +946,17 @@ mod tests {
         let refs: Vec<&Glob> = globs.iter().collect();
         let limits = Limits::default();
         Subsets::of(&refs, &limits).unwrap().minimise(&limits, <[u32]>::to_vec).unwrap()
+    }
+
+    #[test]
+    fn options_are_matched_as_they_are() {
+        let globs = [Glob::option("-e").unwrap(), Glob::option("-/x").unwrap(), Glob::path("/**").unwrap()];
+        let nfa = Nfa::of(&globs);
+        let table: &[(&str, &[usize])] =
+            &[("-e", &[0]), ("-/x", &[1]), ("-ee", &[]), ("-", &[]), ("/-e", &[2]), ("e", &[])];
+        for (name, expected) in table {
+            assert_eq!(nfa.matching(name.as_bytes()), *expected, "{name}");
+        }
     }
 
     #[test]
