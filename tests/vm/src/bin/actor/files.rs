@@ -16,6 +16,7 @@ pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
         ("open-write", [path]) => open_with(path, OFlag::O_WRONLY),
         ("open-rdwr", [path]) => open_with(path, OFlag::O_RDWR),
         ("open-create", [path]) => open_with(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL),
+        ("open-create-any", [path]) => open_with(path, OFlag::O_WRONLY | OFlag::O_CREAT),
         ("read", [path]) => read(path),
         ("setxattr", [path]) => system::set_xattr(path, "trusted.test", b"1").at("setxattr").map(nothing),
         ("removexattr", [path]) => system::remove_xattr(path, "trusted.test").at("removexattr").map(nothing),
