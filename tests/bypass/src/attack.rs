@@ -26,6 +26,15 @@ impl Attack {
         op.extend(arguments);
         case(self.told, &op)
     }
+
+    /// Starts a row that goes to `peer`, which the rule in `network.connect` allows. Sockets may be made throughout.
+    pub(crate) fn reaching(&self, arguments: &[&str], rule: &str, peer: &str) -> Case {
+        self.row(arguments)
+            .given("network.families", "inet")
+            .given("network.families", "inet6")
+            .allowed_by("network.connect", rule)
+            .about(peer)
+    }
 }
 
 /// The kernels on which an attack exists.

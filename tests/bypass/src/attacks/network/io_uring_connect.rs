@@ -14,21 +14,13 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let reach = |arguments: &[&str], rule: &str, peer: &str| {
-        ATTACK
-            .row(arguments)
-            .given("network.families", "inet")
-            .given("network.families", "inet6")
-            .allowed_by("network.connect", rule)
-            .about(peer)
-    };
     vec![
-        reach(&["plain", "{tcp4}"], "tcp {tcp4}", "{tcp4}").refused(
+        ATTACK.reaching(&["plain", "{tcp4}"], "tcp {tcp4}", "{tcp4}").refused(
             Hook::SocketConnect,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["async", "{tcp4}"], "tcp {tcp4}", "{tcp4}").refused(
+        ATTACK.reaching(&["async", "{tcp4}"], "tcp {tcp4}", "{tcp4}").refused(
             Hook::SocketConnect,
             Family::Network,
             Reason::NoRule,

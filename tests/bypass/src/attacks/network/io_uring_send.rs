@@ -14,26 +14,18 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let reach = |arguments: &[&str], rule: &str, peer: &str| {
-        ATTACK
-            .row(arguments)
-            .given("network.families", "inet")
-            .given("network.families", "inet6")
-            .allowed_by("network.connect", rule)
-            .about(peer)
-    };
     vec![
-        reach(&["plain", "sendmsg", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+        ATTACK.reaching(&["plain", "sendmsg", "{udp4}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["async", "sendmsg", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+        ATTACK.reaching(&["async", "sendmsg", "{udp4}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["plain", "sendto", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+        ATTACK.reaching(&["plain", "sendto", "{udp4}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,

@@ -14,16 +14,9 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let reach = |arguments: &[&str], rule: &str, peer: &str| {
-        ATTACK
-            .row(arguments)
-            .given("network.families", "inet")
-            .given("network.families", "inet6")
-            .allowed_by("network.connect", rule)
-            .about(peer)
-    };
     vec![
-        reach(&["127.0.0.1:0"], "other 127.0.0.1:0", "127.0.0.1")
+        ATTACK
+            .reaching(&["127.0.0.1:0"], "other 127.0.0.1:0", "127.0.0.1")
             .refused(Hook::SocketSendmsg, Family::Network, Reason::NoRule)
             .prepared(everybody_may_ping),
     ]

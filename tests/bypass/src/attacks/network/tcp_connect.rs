@@ -14,35 +14,29 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let reach = |arguments: &[&str], rule: &str, peer: &str| {
-        ATTACK
-            .row(arguments)
-            .given("network.families", "inet")
-            .given("network.families", "inet6")
-            .allowed_by("network.connect", rule)
-            .about(peer)
-    };
     vec![
-        reach(&["{tcp4}"], "tcp {tcp4}", "{tcp4}").refused(
+        ATTACK.reaching(&["{tcp4}"], "tcp {tcp4}", "{tcp4}").refused(
             Hook::SocketConnect,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["{tcp6}"], "tcp {tcp6}", "{tcp6}").refused(
+        ATTACK.reaching(&["{tcp6}"], "tcp {tcp6}", "{tcp6}").refused(
             Hook::SocketConnect,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["{tcp4-mapped}"], "tcp {tcp4}", "{tcp4}").refused(
+        ATTACK.reaching(&["{tcp4-mapped}"], "tcp {tcp4}", "{tcp4}").refused(
             Hook::SocketConnect,
             Family::Network,
             Reason::NoRule,
         ),
         // The rule names the right host, but another protocol or port.
-        reach(&["{tcp4}"], "tcp {tcp4}", "{tcp4}")
+        ATTACK
+            .reaching(&["{tcp4}"], "tcp {tcp4}", "{tcp4}")
             .refused(Hook::SocketConnect, Family::Network, Reason::NoRule)
             .given("network.connect", "udp {tcp4}"),
-        reach(&["{tcp6}"], "tcp {tcp6}", "{tcp6}")
+        ATTACK
+            .reaching(&["{tcp6}"], "tcp {tcp6}", "{tcp6}")
             .refused(Hook::SocketConnect, Family::Network, Reason::NoRule)
             .given("network.connect", "tcp [::1]:1-1023"),
     ]

@@ -14,21 +14,13 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let reach = |arguments: &[&str], rule: &str, peer: &str| {
-        ATTACK
-            .row(arguments)
-            .given("network.families", "inet")
-            .given("network.families", "inet6")
-            .allowed_by("network.connect", rule)
-            .about(peer)
-    };
     vec![
-        reach(&["{tcp4}"], "tcp {tcp4}", "{tcp4}").refused(
+        ATTACK.reaching(&["{tcp4}"], "tcp {tcp4}", "{tcp4}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["{tcp6}"], "tcp {tcp6}", "{tcp6}").refused(
+        ATTACK.reaching(&["{tcp6}"], "tcp {tcp6}", "{tcp6}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,

@@ -16,15 +16,7 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let reach = |arguments: &[&str], rule: &str, peer: &str| {
-        ATTACK
-            .row(arguments)
-            .given("network.families", "inet")
-            .given("network.families", "inet6")
-            .allowed_by("network.connect", rule)
-            .about(peer)
-    };
-    vec![reach(&["{tcp4}"], "tcp {tcp4}", "{tcp4}").refused(
+    vec![ATTACK.reaching(&["{tcp4}"], "tcp {tcp4}", "{tcp4}").refused(
         Hook::SocketConnect,
         Family::Network,
         Reason::NoRule,

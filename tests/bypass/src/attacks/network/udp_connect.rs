@@ -14,26 +14,18 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let reach = |arguments: &[&str], rule: &str, peer: &str| {
-        ATTACK
-            .row(arguments)
-            .given("network.families", "inet")
-            .given("network.families", "inet6")
-            .allowed_by("network.connect", rule)
-            .about(peer)
-    };
     vec![
-        reach(&["{udp4}"], "udp {udp4}", "{udp4}").refused(
+        ATTACK.reaching(&["{udp4}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketConnect,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["{udp6}"], "udp {udp6}", "{udp6}").refused(
+        ATTACK.reaching(&["{udp6}"], "udp {udp6}", "{udp6}").refused(
             Hook::SocketConnect,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["{udp4-mapped}"], "udp {udp4}", "{udp4}").refused(
+        ATTACK.reaching(&["{udp4-mapped}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketConnect,
             Family::Network,
             Reason::NoRule,

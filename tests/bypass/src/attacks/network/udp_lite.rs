@@ -14,19 +14,13 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let reach = |arguments: &[&str], rule: &str, peer: &str| {
-        ATTACK
-            .row(arguments)
-            .given("network.families", "inet")
-            .given("network.families", "inet6")
-            .allowed_by("network.connect", rule)
-            .about(peer)
-    };
     vec![
-        reach(&["connect", "{udp4}"], "udp {udp4}", "{udp4}")
+        ATTACK
+            .reaching(&["connect", "{udp4}"], "udp {udp4}", "{udp4}")
             .refused(Hook::SocketConnect, Family::Network, Reason::NoRule)
             .optional(),
-        reach(&["sendto", "{udp4}"], "udp {udp4}", "{udp4}")
+        ATTACK
+            .reaching(&["sendto", "{udp4}"], "udp {udp4}", "{udp4}")
             .refused(Hook::SocketSendmsg, Family::Network, Reason::NoRule)
             .optional(),
     ]

@@ -14,16 +14,9 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let reach = |arguments: &[&str], rule: &str, peer: &str| {
-        ATTACK
-            .row(arguments)
-            .given("network.families", "inet")
-            .given("network.families", "inet6")
-            .allowed_by("network.connect", rule)
-            .about(peer)
-    };
     vec![
-        reach(&["{udp4}", "{decoy4}"], "udp {decoy4}", "{decoy4}")
+        ATTACK
+            .reaching(&["{udp4}", "{decoy4}"], "udp {decoy4}", "{decoy4}")
             .refused(Hook::SocketSendmsg, Family::Network, Reason::NoRule)
             .given("network.connect", "udp {udp4}"),
     ]

@@ -19,46 +19,38 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let reach = |arguments: &[&str], rule: &str, peer: &str| {
-        ATTACK
-            .row(arguments)
-            .given("network.families", "inet")
-            .given("network.families", "inet6")
-            .allowed_by("network.connect", rule)
-            .about(peer)
-    };
     vec![
-        reach(&["sendto", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+        ATTACK.reaching(&["sendto", "{udp4}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["sendto", "{udp6}"], "udp {udp6}", "{udp6}").refused(
+        ATTACK.reaching(&["sendto", "{udp6}"], "udp {udp6}", "{udp6}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["sendto", "{udp4-mapped}"], "udp {udp4}", "{udp4}").refused(
+        ATTACK.reaching(&["sendto", "{udp4-mapped}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["sendmsg", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+        ATTACK.reaching(&["sendmsg", "{udp4}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["sendmmsg", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+        ATTACK.reaching(&["sendmmsg", "{udp4}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["unspecified", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+        ATTACK.reaching(&["unspecified", "{udp4}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,
         ),
-        reach(&["v4-on-v6", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+        ATTACK.reaching(&["v4-on-v6", "{udp4}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketSendmsg,
             Family::Network,
             Reason::NoRule,
