@@ -6,6 +6,7 @@ pub mod cli;
 pub mod daemon;
 pub mod events;
 pub mod kernel;
+pub mod measured;
 pub mod policy;
 pub mod session;
 pub mod status;

@@ -1,0 +1,15 @@
+//! What the machine measured while it booted, and what we measure: bytes in, values out.
+//!
+//! ```text
+//! firmware's event log ─ firmware::FirmwareLog ─▶ events ─▶ replay ─▶ pcr::PcrValues   (to compare with the TPM's)
+//!                                                    └────▶ describe, explain_difference (to name a boot component)
+//! our own log ─ own ─▶ records ─▶ replay ─▶ the values a PCR may have after each record
+//! ```
+//!
+//! Nothing here talks to a TPM, and nothing here trusts a log: a log only explains PCR values that came from a quote.
+//! The one piece of I/O is appending to our own log, in [`own`].
+#![forbid(unsafe_code)]
+
+pub mod firmware;
+pub mod own;
+pub mod pcr;
