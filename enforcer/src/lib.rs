@@ -11,3 +11,4 @@ pub mod policy;
 pub mod session;
 pub mod status;
 pub mod sys;
+pub mod tpm;

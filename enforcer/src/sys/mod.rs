@@ -5,6 +5,7 @@
 pub mod bpf;
 
 use std::{
+    ffi::CStr,
     io,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     time::Duration,
@@ -71,6 +72,19 @@ pub fn die_of_broken_pipes() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
+/// Sets a variable of the environment, for a C library that reads it, unless it is set already.
+///
+/// # Errors
+/// When other threads exist, which might read the environment meanwhile; then nothing is set.
+pub fn default_variable(name: &CStr, value: &CStr) -> io::Result<()> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("a variable must be set before threads are started"));
+    }
+    // SAFETY: both strings end with a zero byte and live for the call, which copies them. No other thread reads or writes
+    // the environment: there is none, and only this one could start any.
+    check(i64::from(unsafe { libc::setenv(name.as_ptr(), value.as_ptr(), 0) })).map(drop)
+}
+
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -82,4 +96,19 @@ fn check_len(result: libc::ssize_t) -> io::Result<usize> {
 /// The raw number behind a descriptor, as map values and attributes want it.
 fn raw(fd: &impl std::os::fd::AsFd) -> u32 {
     fd.as_fd().as_raw_fd().unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_left_alone_once_there_are_threads() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || ended.recv());
+        assert!(default_variable(c"ENFORCER_TEST_VARIABLE", c"value").is_err());
+        assert_eq!(std::env::var_os("ENFORCER_TEST_VARIABLE"), None);
+        drop(end);
+        assert!(other.join().unwrap().is_err());
+    }
 }

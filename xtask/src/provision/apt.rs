@@ -18,7 +18,7 @@ pub(crate) enum Purpose {
     Vm,
     /// Building the systemd guest's root file system.
     Rootfs,
-    /// Guests with a TPM.
+    /// Tests and guests with a TPM.
     Tpm,
 }
 
@@ -30,13 +30,17 @@ const PACKAGES: &[(&str, Purpose, &str)] = &[
     ("g++", Purpose::Build, "compiles libFuzzer"),
     ("libc6-dev", Purpose::Build, "the C library to link with, also statically"),
     ("pkg-config", Purpose::Build, "finds C libraries for build scripts"),
-    ("libtss2-dev", Purpose::Build, "the TPM 2.0 software stack that tss-esapi links with"),
+    (
+        "libtss2-dev",
+        Purpose::Build,
+        "the TPM 2.0 software stack that tss-esapi links with, and what it opens by name to reach a TPM",
+    ),
     ("patchelf", Purpose::Vm, "points programs with shared libraries to their copies in the guest"),
     ("qemu-system-x86", Purpose::Vm, "the virtual machine"),
     ("e2fsprogs", Purpose::Vm, "mke2fs -d and debugfs: images from directories and back, without mounting"),
     ("kmod", Purpose::Vm, "depmod: the kernel packages leave the dependency list to the installing machine"),
     ("mmdebstrap", Purpose::Rootfs, "makes a Debian root directory"),
-    ("swtpm", Purpose::Tpm, "the TPM emulator behind QEMU's TPM device"),
+    ("swtpm", Purpose::Tpm, "the TPM emulator, for tests and behind QEMU's TPM device"),
 ];
 
 /// Installs what is missing for these purposes. Where that is impossible, says exactly what to install.

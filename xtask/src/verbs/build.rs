@@ -17,6 +17,9 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The packages with the VM suites. Their programs run in guests; their libraries have tests of their own, for the host.
 pub(super) const VM_TESTS: &[&str] = &["enforcer-vm-tests", "enforcer-bypass-tests"];
 
+/// The same, for suites that talk to a TPM themselves and so need libraries like `enforcer`.
+pub(super) const VM_TESTS_WITH_LIBRARIES: &[&str] = &["enforcer-tpm-tests"];
+
 /// Build `enforcer` and the VM test suites the way VMs get them.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -42,49 +45,36 @@ pub(super) enum Profile {
 }
 
 /// Every program a guest gets on its `PATH`: `enforcer`, `vm-guest` and the binaries of the VM test packages.
+///
+/// `enforcer` is the host's own build and takes its libraries along: the TPM software stack exists as shared libraries
+/// only. The others are static, because tests copy them into roots that have no libraries.
 pub(super) fn programs(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
     provision::for_build(cache)?;
-    let mut ours = guest_cargo("build", profile);
-    ours.args(["--bins", "-p", "vm-guest"]).args(packages());
-    if linkage()? == Linkage::Static {
-        ours.args(["-p", "enforcer"]);
-        return artifacts(ours, "bin").context("building the programs for the VMs");
-    }
-    let mut programs = artifacts(ours, "bin").context("building the programs for the VMs")?;
+    let mut guest = guest_cargo("build", profile);
+    guest.args(["--bins", "-p", "vm-guest"]).args(packages(VM_TESTS));
+    let mut programs = artifacts(guest, "bin").context("building the programs for the VMs")?;
     let mut enforcer = cargo("build", profile);
     enforcer.args(["--bins", "-p", "enforcer"]);
     programs.extend(artifacts(enforcer, "bin").context("building enforcer")?);
     Ok(programs)
 }
 
-/// How `enforcer` is linked for a guest. Everything else there is always static: tests copy their programs into
-/// roots that have no libraries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Linkage {
-    Static,
-    /// The host's own build, which takes its libraries along.
-    Dynamic,
-}
-
-/// The TPM software stack exists as shared libraries only.
-fn linkage() -> Result<Linkage> {
-    let lock = paths::workspace().join("Cargo.lock");
-    let lock = std::fs::read_to_string(&lock).with_context(|| format!("reading {}", lock.display()))?;
-    let dynamic = lock.lines().any(|line| line == "name = \"tss-esapi-sys\"");
-    Ok(if dynamic { Linkage::Dynamic } else { Linkage::Static })
-}
-
 /// The VM test packages' integration tests, one program per suite.
 pub(super) fn suites(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
     provision::for_build(cache)?;
-    let mut cargo = guest_cargo("test", profile);
-    cargo.args(["--no-run", "--test", "*"]).args(packages());
-    artifacts(cargo, "test").context("building the VM test suites")
+    let mut suites = Vec::new();
+    for (mut cargo, names) in
+        [(guest_cargo("test", profile), VM_TESTS), (cargo("test", profile), VM_TESTS_WITH_LIBRARIES)]
+    {
+        cargo.args(["--no-run", "--test", "*"]).args(packages(names));
+        suites.extend(artifacts(cargo, "test").context("building the VM test suites")?);
+    }
+    Ok(suites)
 }
 
-/// Chooses the VM test packages.
-fn packages() -> impl Iterator<Item = &'static str> {
-    VM_TESTS.iter().flat_map(|package| ["-p", package])
+/// Chooses packages.
+fn packages(names: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
+    names.iter().flat_map(|package| ["-p", package])
 }
 
 fn cargo(verb: &str, profile: Profile) -> Command {

@@ -1,0 +1,11 @@
+//! The TPM part against a real TPM: libtpms in an emulator of its own per test.
+
+mod tpm {
+    mod authority;
+    mod emulator;
+    mod failures;
+    mod identity;
+    mod interposer;
+    mod pcrs;
+    mod slot;
+}
