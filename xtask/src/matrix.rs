@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::libtest::Summary;
 use crate::provision::kernel::Kernel;
 use crate::ui;
-use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier};
+use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier, TpmDevice, TpmInterface};
 
 /// One line of the final table.
 pub(crate) struct Row {
@@ -121,7 +121,8 @@ fn guest<'a>(job: &Job<'a>, settings: &Settings<'a>) -> Guest<'a> {
         memory_mib: None,
         share: None,
         net: false,
-        tpm: job.tpm,
+        tpm: job.tpm.then_some(TpmDevice { interface: TpmInterface::Crb, state: None }),
+        uefi: false,
         interactive: false,
         kernel_parameters: String::new(),
     }

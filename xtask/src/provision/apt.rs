@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     Rootfs,
     /// Guests with a TPM.
     Tpm,
+    /// Guests that boot through firmware.
+    Uefi,
 }
 
 const PACKAGES: &[(&str, Purpose, &str)] = &[
@@ -37,6 +39,7 @@ const PACKAGES: &[(&str, Purpose, &str)] = &[
     ("kmod", Purpose::Vm, "depmod: the kernel packages leave the dependency list to the installing machine"),
     ("mmdebstrap", Purpose::Rootfs, "makes a Debian root directory"),
     ("swtpm", Purpose::Tpm, "the TPM emulator behind QEMU's TPM device"),
+    ("ovmf", Purpose::Uefi, "UEFI firmware that measures what it starts"),
 ];
 
 /// Installs what is missing for these purposes. Where that is impossible, says exactly what to install.
