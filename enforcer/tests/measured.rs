@@ -10,6 +10,10 @@ use enforcer::measured::{
         difference::{Change, explain_difference},
     },
     pcr::{PcrIndex, PcrValue, PcrValues},
+    predict::{
+        command_line_digest,
+        exchange::{Exchange, exchange},
+    },
 };
 
 const BOOTS: &[&str] =
@@ -117,5 +121,46 @@ fn a_log_that_was_changed_does_not_replay() {
         let mut changed = original.clone();
         changed.events.iter_mut().find(|it| it.offset == event.offset).unwrap().digest.0[0] ^= 0x80;
         assert_ne!(Some(changed.replay_of(event.pcr)), held.get(event.pcr), "{event:?}");
+    }
+}
+
+#[test]
+fn a_unified_kernel_image_in_words() {
+    let log = log("ovmf-uki-6.12-tis");
+    let sections: Vec<String> =
+        log.describe().filter(|it| it.pcr == pcr(11)).map(|it| it.to_string()).collect();
+    let expected: Vec<String> = [".linux", ".osrel", ".cmdline", ".initrd", ".uname", ".sbat"]
+        .iter()
+        .flat_map(|name| {
+            let words = format!("PCR 11: unified kernel section {name}");
+            [words.clone(), format!("{words} (as the log says)")]
+        })
+        .collect();
+    assert_eq!(sections, expected);
+    let applications: Vec<String> = log
+        .describe()
+        .filter(|it| it.pcr == pcr(4) && !it.text.starts_with("Calling"))
+        .map(|it| it.to_string())
+        .collect();
+    assert_eq!(
+        applications,
+        [
+            "PCR 4: end of the firmware's measurements",
+            "PCR 4: default boot loader `\\EFI\\BOOT\\BOOTX64.EFI` (as the log says)",
+            "PCR 4: boot application (as the log says)",
+        ]
+    );
+    let command_line = log.events_of(pcr(9)).next().unwrap().digest;
+    assert_eq!(command_line, command_line_digest("console=ttyS0 lockdown=integrity"));
+}
+
+#[test]
+fn a_boot_with_another_command_line_is_predicted() {
+    let predicted =
+        exchange(&log("ovmf-6.12-tis"), &Exchange::CommandLine("console=ttyS0 lockdown=none initrd=initrd"))
+            .unwrap();
+    let happened = registers("ovmf-6.12-tis-other-command-line");
+    for index in PcrIndex::all().filter(|index| index.number() <= 9) {
+        assert_eq!(predicted.replay().get(index), happened.get(index), "PCR {index}");
     }
 }

@@ -18,6 +18,15 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
+    /// Takes another summary in.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.results += other.results;
+        self.failures.extend(other.failures);
+    }
+
     /// Takes the next line of output.
     pub(crate) fn line(&mut self, line: &str) {
         let line = line.trim_end();

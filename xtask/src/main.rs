@@ -1,7 +1,8 @@
 //! `cargo xtask`: everything one does with this tree that is more than one cargo command.
 //!
 //! One file per verb under [`verbs`]. Below them: [`provision`] makes the machine ready, [`debian`] finds and
-//! verifies packages, [`vm`] boots guests and runs commands in them.
+//! verifies packages, [`vm`] boots guests and runs commands in them,
+//! [`matrix`] runs suites in them, [`scenarios`] has the suites that take several boots.
 #![forbid(unsafe_code)]
 
 mod debian;
@@ -11,6 +12,7 @@ mod matrix;
 mod paths;
 mod process;
 mod provision;
+mod scenarios;
 mod ui;
 mod verbs;
 mod vm;

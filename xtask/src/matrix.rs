@@ -8,8 +8,9 @@ use anyhow::Result;
 
 use crate::libtest::Summary;
 use crate::provision::kernel::Kernel;
+use crate::scenarios::{Machine, Run, Scenario};
 use crate::ui;
-use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier};
+use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier, TpmDevice, TpmInterface};
 
 /// One line of the final table.
 pub(crate) struct Row {
@@ -40,8 +41,19 @@ pub(crate) struct Job<'a> {
     pub(crate) suite: String,
     /// User space it needs.
     pub(crate) tier: Tier,
-    /// Whether it needs a TPM.
-    pub(crate) tpm: bool,
+    /// How often the machine is booted for it.
+    pub(crate) boots: Boots,
+}
+
+/// How a suite is run.
+pub(crate) enum Boots {
+    /// As a whole, in one guest.
+    One {
+        /// Whether it needs a TPM.
+        tpm: bool,
+    },
+    /// A test for each boot of one machine.
+    Several(&'static Scenario),
 }
 
 /// What all jobs have in common.
@@ -83,12 +95,76 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn run_one(host: &Host, job: &Job<'_>, settings: &Settings<'_>) -> Row {
     let started = Instant::now();
-    let mut lines = Lines::new(format!("[{} {}]", job.kernel.name, job.suite));
-    let report = vm::run(host, &guest(job, settings), &mut lines);
+    let (summary, broken) = match job.boots {
+        Boots::One { tpm } => one_boot(host, job, tpm, settings),
+        Boots::Several(scenario) => several_boots(host, job, scenario, settings),
+    };
+    Row { place: job.kernel.name.clone(), suite: job.suite.clone(), summary, broken, time: started.elapsed() }
+}
+
+/// Runs the whole suite in one guest.
+fn one_boot(host: &Host, job: &Job<'_>, tpm: bool, settings: &Settings<'_>) -> (Summary, Option<String>) {
+    // One thread: tests share one kernel, and many change its global state.
+    let mut argv = vec![format!("suite-{}", job.suite), "--test-threads=1".to_owned()];
+    argv.extend(settings.filter.map(str::to_owned));
+    let tpm = tpm.then_some(TpmDevice { interface: TpmInterface::Crb, state: None });
+    let guest = Guest { tpm, ..guest(job, argv, settings) };
+    boot(host, &guest, format!("[{} {}]", job.kernel.name, job.suite), broken)
+}
+
+/// Boots one machine again and again, until a boot does not go as expected.
+fn several_boots(
+    host: &Host,
+    job: &Job<'_>,
+    scenario: &Scenario,
+    settings: &Settings<'_>,
+) -> (Summary, Option<String>) {
+    let mut summary = Summary::default();
+    let machine = match Machine::new() {
+        Ok(machine) => machine,
+        Err(error) => return (summary, Some(format!("{error:#}"))),
+    };
+    let count = scenario.boots.len();
+    for (number, step) in (1..).zip(scenario.boots) {
+        let state = Some(machine.tpm());
+        let guest = Guest {
+            share: Some(machine.share()),
+            tpm: step.tpm.map(|interface| TpmDevice { interface, state }),
+            uefi: true,
+            kernel_parameters: step.kernel_parameters.to_owned(),
+            ..guest(job, step.run.argv(scenario.suite), settings)
+        };
+        let prefix = format!("[{} {} {number}/{count}]", job.kernel.name, job.suite);
+        ui::out(&format!("{prefix} {} ({})", step.run.title(), step.kernel_parameters));
+        let (mut outcome, broken) =
+            boot(host, &guest, prefix, |ending, summary| unexpected(&step.run, ending, summary));
+        if broken.is_none() && matches!(step.run, Run::Command { .. }) {
+            outcome.passed += 1;
+        }
+        let failed = outcome.failed > 0;
+        summary.add(outcome);
+        if failed || broken.is_some() {
+            let rest = count - number;
+            let told = format!("boot {number} of {count} went wrong, {rest} more were not tried");
+            return (summary, Some(broken.map_or(told.clone(), |reason| format!("{told}: {reason}"))));
+        }
+    }
+    (summary, None)
+}
+
+/// Boots a guest, shows what it says, and judges how it ended.
+fn boot(
+    host: &Host,
+    guest: &Guest<'_>,
+    prefix: String,
+    judge: impl Fn(&Ending, &Summary) -> Option<String>,
+) -> (Summary, Option<String>) {
+    let mut lines = Lines::new(prefix);
+    let report = vm::run(host, guest, &mut lines);
     lines.flush();
     let broken = match &report {
         Err(error) => Some(format!("{error:#}")),
-        Ok(report) => broken(&report.ending, &lines.summary),
+        Ok(report) => judge(&report.ending, &lines.summary),
     };
     if let Some(reason) = &broken {
         ui::error(&format!("{} {reason}", lines.prefix));
@@ -98,19 +174,10 @@ fn run_one(host: &Host, job: &Job<'_>, settings: &Settings<'_>) -> Row {
     {
         show(report, &lines.prefix);
     }
-    Row {
-        place: job.kernel.name.clone(),
-        suite: job.suite.clone(),
-        summary: lines.summary,
-        broken,
-        time: started.elapsed(),
-    }
+    (lines.summary, broken)
 }
 
-fn guest<'a>(job: &Job<'a>, settings: &Settings<'a>) -> Guest<'a> {
-    // One thread: tests share one kernel, and many change its global state.
-    let mut argv = vec![format!("suite-{}", job.suite), "--test-threads=1".to_owned()];
-    argv.extend(settings.filter.map(str::to_owned));
+fn guest<'a>(job: &Job<'a>, argv: Vec<String>, settings: &Settings<'a>) -> Guest<'a> {
     Guest {
         kernel: job.kernel,
         tier: job.tier,
@@ -121,7 +188,8 @@ fn guest<'a>(job: &Job<'a>, settings: &Settings<'a>) -> Guest<'a> {
         memory_mib: None,
         share: None,
         net: false,
-        tpm: job.tpm,
+        tpm: None,
+        uefi: false,
         interactive: false,
         kernel_parameters: String::new(),
     }
@@ -136,6 +204,22 @@ fn broken(ending: &Ending, summary: &Summary) -> Option<String> {
         Ending::Exited(0) => None,
         Ending::Exited(_) if summary.failed > 0 => None,
         Ending::Exited(status) => Some(format!("the suite ended with status {status} but no failed test")),
+    }
+}
+
+/// Why this end of one boot of a story is not the expected one. A failed test accounts for itself.
+fn unexpected(run: &Run, ending: &Ending, summary: &Summary) -> Option<String> {
+    match (run, ending) {
+        (Run::Test(_), _) => broken(ending, summary).or_else(|| {
+            // A harness that knows no test of this name runs none and is content.
+            let ran = summary.passed + summary.failed;
+            (ran != 1).then(|| format!("{ran} tests ran instead of one: is there one of this name?"))
+        }),
+        (Run::Command { status, .. }, Ending::Exited(found)) => {
+            (found != status).then(|| format!("the command ended with status {found} instead of {status}"))
+        }
+        (Run::Command { .. }, Ending::TimedOut(what)) => Some(what.clone()),
+        (Run::Command { .. }, Ending::Died(how)) => Some(format!("the guest died: {how}")),
     }
 }
 
@@ -225,6 +309,34 @@ mod tests {
         ];
         for (ending, summary, expected) in cases {
             assert_eq!(broken(&ending, &summary).is_some(), expected, "{ending:?} {summary:?}");
+        }
+    }
+
+    #[test]
+    fn a_boot_of_a_story_has_one_expected_end() {
+        let with = |passed, failed| {
+            let mut summary = summary(failed, 1);
+            summary.passed = passed;
+            summary
+        };
+        let test = Run::Test("x");
+        let command = Run::Command { argv: &["x"], status: 3 };
+        let cases = [
+            (&test, Ending::Exited(0), with(1, 0), false),
+            (&test, Ending::Exited(0), with(0, 0), true),
+            (&test, Ending::Exited(0), with(2, 0), true),
+            (&test, Ending::Exited(101), with(0, 1), false),
+            (&test, Ending::Died(String::new()), with(1, 0), true),
+            (&command, Ending::Exited(3), summary(0, 0), false),
+            (&command, Ending::Exited(0), summary(0, 0), true),
+            (&command, Ending::TimedOut(String::new()), summary(0, 0), true),
+        ];
+        for (run, ending, summary, expected) in cases {
+            assert_eq!(
+                unexpected(run, &ending, &summary).is_some(),
+                expected,
+                "{run:?} {ending:?} {summary:?}"
+            );
         }
     }
 

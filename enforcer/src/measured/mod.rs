@@ -13,3 +13,4 @@
 pub mod firmware;
 pub mod own;
 pub mod pcr;
+pub mod predict;

@@ -21,5 +21,6 @@ pub mod scenario;
 pub mod servers;
 pub mod shared_object;
 pub mod stub;
+pub mod tpm;
 pub mod units;
 pub mod wait;

@@ -21,8 +21,9 @@ const MAX_ARTIFACT: u64 = 4 << 20;
 
 /// Reads the host's work order.
 pub(crate) fn read_job() -> Result<Job> {
-    let text = fs::read_to_string(layout::JOB).with_context(|| format!("reading {}", layout::JOB))?;
-    serde_json::from_str(&text).with_context(|| format!("parsing {}", layout::JOB))
+    let disk = mounts::disk_by_serial(layout::JOB_SERIAL)?;
+    let text = fs::read_to_string(&disk).with_context(|| format!("reading {}", disk.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("parsing the job on {}", disk.display()))
 }
 
 /// Runs the job's command to its end and turns the machine off.

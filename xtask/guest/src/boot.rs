@@ -16,10 +16,10 @@ use crate::{agent, mounts};
 /// Boots the guest. Returns only on failure, which the kernel answers with a panic: PID 1 is gone.
 pub(crate) fn run() -> Result<()> {
     mounts::essential()?;
-    let job = agent::read_job()?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("reading the kernel release")?;
     let modules = Path::new("/lib/modules").join(release.trim());
-    load_modules(&modules, &job.modules)?;
+    load_modules(&modules)?;
+    let job = agent::read_job()?;
     match job.tier {
         Tier::Initramfs => {
             mounts::rebind_root()?;
@@ -42,8 +42,11 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// Loads what the host resolved and ordered for us; a guest has no modules.dep lookup of its own.
-fn load_modules(directory: &Path, modules: &[String]) -> Result<()> {
-    for module in modules {
+fn load_modules(directory: &Path) -> Result<()> {
+    let list = fs::read_to_string(layout::MODULES).with_context(|| format!("reading {}", layout::MODULES))?;
+    let modules: Vec<String> =
+        serde_json::from_str(&list).with_context(|| format!("parsing {}", layout::MODULES))?;
+    for module in &modules {
         let path = directory.join(module);
         let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
         match finit_module(&file, c"", ModuleInitFlags::empty()) {
@@ -54,10 +57,10 @@ fn load_modules(directory: &Path, modules: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Copies job, programs and modules into the disk's root. The disk is a throw-away snapshot, so this needs no
+/// Copies programs and modules into the disk's root. The disk is a throw-away snapshot, so this needs no
 /// overlay and nothing to undo. The initramfs copies are removed to give their memory back.
 fn install_into(root: &str, modules: &Path) -> Result<()> {
-    let directories = [Path::new("/etc/vm"), Path::new(layout::BIN_DIR), Path::new(layout::LIB_DIR), modules];
+    let directories = [Path::new(layout::BIN_DIR), Path::new(layout::LIB_DIR), modules];
     for directory in directories.into_iter().filter(|directory| directory.exists()) {
         let target = format!("{root}{}", directory.display());
         move_tree(directory, Path::new(&target))

@@ -31,8 +31,6 @@ pub struct Job {
     pub argv: Vec<String>,
     /// Added to the command's environment.
     pub env: BTreeMap<String, String>,
-    /// Module files, relative to the kernel's module directory, in load order.
-    pub modules: Vec<String>,
     /// Whether `/share` exists.
     pub share: Share,
     /// Whether to configure the first Ethernet interface for QEMU's user-mode network.

@@ -1,4 +1,4 @@
-//! What both ends of a test VM agree on: the [`Job`] the host hands over in the initramfs, and the
+//! What both ends of a test VM agree on: the [`Job`] the host hands over on a disk, and the
 //! [`frame`]s the guest sends back over a virtio-serial port.
 //!
 //! `xtask` links this library for the host's end; the `vm-guest` program is the guest's end.
@@ -11,8 +11,11 @@ pub use job::{Job, Share, Tier};
 
 /// Where things are inside the guest. The host packs to these paths, the guest reads from them.
 pub mod layout {
-    /// The job, in the initramfs; copied to the same place in a systemd root.
-    pub const JOB: &str = "/etc/vm/job.json";
+    /// `serial` of the virtio disk that is the job, padded with spaces. Not in the initramfs, which is measured where there
+    /// is a TPM: two boots that differ in their command alone must not differ in their measurements.
+    pub const JOB_SERIAL: &str = "vmjob";
+    /// Module files that the guest loads first, in the initramfs.
+    pub const MODULES: &str = "/etc/vm/modules.json";
     /// The programs under test.
     pub const BIN_DIR: &str = "/usr/local/bin";
     /// Shared libraries of programs under test that are not static.

@@ -44,7 +44,7 @@ pub(crate) fn disk(serial: &str, target: &str) -> Result<()> {
 }
 
 /// Finds a disk by its serial number, because `vdX` letters depend on probe order.
-fn disk_by_serial(serial: &str) -> Result<PathBuf> {
+pub(crate) fn disk_by_serial(serial: &str) -> Result<PathBuf> {
     for entry in fs::read_dir("/sys/block").context("listing /sys/block")? {
         let name = entry?.file_name();
         let found = fs::read_to_string(Path::new("/sys/block").join(&name).join("serial"));

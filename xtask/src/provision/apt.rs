@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     Rootfs,
     /// Tests and guests with a TPM.
     Tpm,
+    /// Guests that boot through firmware.
+    Uefi,
 }
 
 const PACKAGES: &[(&str, Purpose, &str)] = &[
@@ -41,6 +43,7 @@ const PACKAGES: &[(&str, Purpose, &str)] = &[
     ("kmod", Purpose::Vm, "depmod: the kernel packages leave the dependency list to the installing machine"),
     ("mmdebstrap", Purpose::Rootfs, "makes a Debian root directory"),
     ("swtpm", Purpose::Tpm, "the TPM emulator, for tests and behind QEMU's TPM device"),
+    ("ovmf", Purpose::Uefi, "UEFI firmware that measures what it starts"),
 ];
 
 /// Installs what is missing for these purposes. Where that is impossible, says exactly what to install.

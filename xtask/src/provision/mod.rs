@@ -6,6 +6,7 @@ pub(crate) mod bpf_linker;
 pub(crate) mod busybox;
 pub(crate) mod kernel;
 pub(crate) mod lock;
+pub(crate) mod ovmf;
 pub(crate) mod rootfs;
 pub(crate) mod rust_src;
 

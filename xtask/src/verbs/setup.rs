@@ -32,15 +32,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What every verb of this tree needs.
 pub(super) fn everything(cache: &Cache) -> Result<()> {
     // First, because all others use these programs.
-    apt::ensure(&[
-        apt::Purpose::Setup,
-        apt::Purpose::Build,
-        apt::Purpose::Vm,
-        apt::Purpose::Rootfs,
-        apt::Purpose::Tpm,
-    ])?;
+    use apt::Purpose::{Build, Rootfs, Setup, Tpm, Uefi, Vm};
+    apt::ensure(&[Setup, Build, Vm, Rootfs, Tpm, Uefi])?;
     // The root file system mostly waits for dpkg, the kernels for the network, bpf-linker for the compiler.
     together([&|| provision::for_build(cache), &|| for_guests(cache)])
 }

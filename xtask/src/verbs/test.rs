@@ -9,12 +9,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::build::{self, Profile, VM_TESTS, VM_TESTS_WITH_LIBRARIES};
 use super::{setup, vm};
 use crate::libtest::Summary;
-use crate::matrix::{self, Job, Row, Settings};
+use crate::matrix::{self, Boots, Job, Row, Settings};
 use crate::paths::{self, Cache};
 use crate::provision::lock::Lock;
 use crate::provision::{self, apt};
 use crate::vm::{Host, Tier};
-use crate::{process, ui};
+use crate::{process, scenarios, ui};
 
 /// Run every test: unit and host tests, then the VM suites on every kernel of the matrix.
 ///
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Only tests whose name contains F.
     #[arg(long, value_name = "F")]
     filter: Option<String>,
-    /// Only suites of this name (kernel, bypass, systemd).
+    /// Only suites of this name (kernel, bypass, measured_boot, systemd).
     #[arg(long, value_name = "S")]
     suite: Vec<String>,
     /// Only the tests that need no VM.
@@ -135,13 +135,23 @@ fn in_guests(cache: &Cache, args: &Args) -> Result<Vec<Row>> {
     if suites.iter().any(|suite| needs_tpm(suite)) {
         apt::ensure(&[apt::Purpose::Tpm])?;
     }
+    if suites.iter().any(|suite| scenarios::of(suite).is_some()) {
+        apt::ensure(&[apt::Purpose::Tpm, apt::Purpose::Uefi])?;
+    }
     let programs = vm::everything_built(cache, Profile::Dev)?;
     let host = Host::prepare(cache, vm::agent(&programs)?)?;
     let kernels = host.kernels(&args.kernel)?;
     let mut jobs = Vec::new();
     for suite in &suites {
         for kernel in &kernels {
-            jobs.push(Job { kernel, suite: suite.clone(), tier: tier(suite), tpm: needs_tpm(suite) });
+            let boots = match scenarios::of(suite) {
+                None => Boots::One { tpm: needs_tpm(suite) },
+                Some(scenario) if scenario.is_wanted(&kernel.name, &args.suite, args.filter.as_deref()) => {
+                    Boots::Several(scenario)
+                }
+                Some(_) => continue,
+            };
+            jobs.push(Job { kernel, suite: suite.clone(), tier: tier(suite), boots });
         }
     }
     // More guests than processors only make each other slow; two is also what memory of small machines allows.

@@ -12,7 +12,7 @@ use super::build::{self, Profile};
 use crate::paths::Cache;
 use crate::provision::apt;
 use crate::ui;
-use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier};
+use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier, TpmDevice, TpmInterface};
 
 /// Boot a VM, run a command in it as root, print its output, exit with its status.
 ///
@@ -20,16 +20,26 @@ use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier};
 /// command's standard output and error arrive separately and unchanged; the kernel's console goes to a log file,
 /// shown when the guest dies. Files the command leaves in /var/log/vm-artifacts are printed when it fails.
 ///
-/// In the environment: ENFORCER_VM=1, ENFORCER_VM_KERNEL (uname -r), ENFORCER_VM_TIER (initramfs or systemd).
+/// In the environment: ENFORCER_VM=1, ENFORCER_VM_KERNEL (uname -r), ENFORCER_VM_TIER (initramfs or systemd),
+/// ENFORCER_VM_TPM (crb or tis, with a TPM).
 /// Exit status 124: time limit; 125: the guest died or did not come up.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Kernel to boot: 6.12, 6.12.107 or a full release.
     #[arg(long, value_name = "V", default_value = "6.12")]
     kernel: String,
-    /// Attach a TPM 2.0 with fresh state (/dev/tpm0, /dev/tpmrm0).
+    /// Attach a TPM 2.0 (/dev/tpm0, /dev/tpmrm0), with fresh state unless --tpm-state is given.
+    #[arg(long, value_name = "INTERFACE", num_args = 0..=1, require_equals = true, default_missing_value = "crb")]
+    tpm: Option<TpmInterface>,
+    /// Keep what the TPM remembers without power in DIR, so that the next boot has the same TPM.
+    ///
+    /// The guest works on a copy, which comes back when the command has ended.
+    #[arg(long, value_name = "DIR", requires = "tpm")]
+    tpm_state: Option<PathBuf>,
+    /// Boot through UEFI firmware (OVMF), which measures itself, the kernel, its command line and the initramfs into the
+    /// TPM's PCRs 0 to 9 and writes /sys/kernel/security/tpm0/binary_bios_measurements.
     #[arg(long)]
-    tpm: bool,
+    uefi: bool,
     /// Boot Debian with systemd, nginx and Python instead of a bare initramfs with busybox.
     #[arg(long)]
     systemd: bool,
@@ -67,7 +77,9 @@ impl Args {
     pub(super) fn systemd(kernel: &str, command: &str, timeout_s: u64) -> Self {
         Self {
             kernel: kernel.to_owned(),
-            tpm: false,
+            tpm: None,
+            tpm_state: None,
+            uefi: false,
             systemd: true,
             share: None,
             net: false,
@@ -90,7 +102,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         bail!("no command given, and this is no terminal to run a shell on: cargo xtask vm -- CMD");
     }
     let cache = Cache::open()?;
-    if args.tpm {
+    if args.tpm.is_some() {
         apt::ensure(&[apt::Purpose::Tpm])?;
     }
     let profile = if args.release { Profile::Release } else { Profile::Dev };
@@ -107,7 +119,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         memory_mib: args.mem,
         share: args.share,
         net: args.net,
-        tpm: args.tpm,
+        tpm: args.tpm.map(|interface| TpmDevice { interface, state: args.tpm_state }),
+        uefi: args.uefi,
         interactive,
         kernel_parameters: args.append,
     };

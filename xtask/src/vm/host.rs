@@ -84,7 +84,8 @@ impl Host {
             memory_mib: None,
             share: None,
             net: false,
-            tpm: false,
+            tpm: None,
+            uefi: false,
             interactive: false,
             kernel_parameters: String::new(),
         };

@@ -1,4 +1,5 @@
-//! The initramfs of a boot: a base that depends on kernel and busybox only, and a payload of programs and job.
+//! The initramfs of a boot: a base that depends on kernel and busybox only, and the programs. The same programs give the
+//! same bytes, which guests with measured boot rely on.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -6,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use vm_guest::{Job, layout};
+use vm_guest::layout;
 
 use super::cpio::Archive;
 use super::programs::Program;
@@ -48,17 +49,12 @@ const AVAILABLE: &[&str] = &[
 ];
 
 /// Raise when what [`write_base`] writes changes.
-const BASE_FORMAT: u32 = 1;
+const BASE_FORMAT: u32 = 2;
 
 /// A few accounts, because programs ask for names.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n\
     user:x:1000:1000:user:/tmp:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\nuser:x:1000:\n";
-
-/// Modules the guest loads at boot with this kernel, in order.
-pub(crate) fn boot_modules(kernel: &Kernel) -> Result<Vec<String>> {
-    kernel.resolve_modules(LOADED)
-}
 
 /// Writes the initramfs of one boot.
 pub(crate) fn write(
@@ -67,7 +63,6 @@ pub(crate) fn write(
     kernel: &Kernel,
     busybox: &Path,
     programs: &[Program],
-    job: &Job,
 ) -> Result<()> {
     let base = base(cache, kernel, busybox)?;
     fs::copy(&base, file).with_context(|| format!("copying {} to {}", base.display(), file.display()))?;
@@ -85,8 +80,6 @@ pub(crate) fn write(
         let data = fs::read(&library).with_context(|| format!("reading {}", library.display()))?;
         archive.file(&format!("{}/{name}", layout::LIB_DIR), 0o755, &data)?;
     }
-    let job = serde_json::to_vec_pretty(job).context("formatting the job")?;
-    archive.file(layout::JOB, 0o644, &job)?;
     archive.finish().context("finishing the initramfs")?;
     Ok(())
 }
@@ -129,6 +122,9 @@ fn write_base(out: impl Write, kernel: &Kernel, busybox: &Path) -> Result<()> {
     archive.file("/etc/passwd", 0o644, PASSWD.as_bytes())?;
     archive.file("/etc/group", 0o644, GROUP.as_bytes())?;
     archive.file("/etc/hosts", 0o644, b"127.0.0.1 localhost vm\n::1 localhost\n")?;
+    let loaded =
+        serde_json::to_vec(&kernel.resolve_modules(LOADED)?).context("formatting the list of modules")?;
+    archive.file(layout::MODULES, 0o644, &loaded)?;
     write_busybox(&mut archive, busybox)?;
     write_modules(&mut archive, kernel)?;
     archive.finish()?;

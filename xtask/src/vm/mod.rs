@@ -25,6 +25,7 @@ use anyhow::{Result, bail};
 pub(crate) use host::Host;
 pub(crate) use interrupt::on_interrupt_stop_guests;
 pub(crate) use programs::Program;
+pub(crate) use tpm::{TpmDevice, TpmInterface};
 pub(crate) use vm_guest::Tier;
 
 use crate::provision::kernel::Kernel;
@@ -53,8 +54,10 @@ pub(crate) struct Guest<'a> {
     pub(crate) share: Option<PathBuf>,
     /// Attach QEMU's user-mode network.
     pub(crate) net: bool,
-    /// Attach a TPM 2.0 with fresh state.
-    pub(crate) tpm: bool,
+    /// Attach a TPM 2.0.
+    pub(crate) tpm: Option<TpmDevice>,
+    /// Boot through UEFI firmware, which measures what it starts into that TPM.
+    pub(crate) uefi: bool,
     /// Give the command the user's terminal.
     pub(crate) interactive: bool,
     /// Appended to the kernel command line.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use vm_guest::layout;
 
 use crate::process;
+use crate::provision::ovmf::Ovmf;
 
 /// Kernel parameters of every guest.
 ///
@@ -22,6 +23,10 @@ pub(super) struct Machine {
     pub(super) accel: Vec<String>,
     pub(super) kernel: PathBuf,
     pub(super) initramfs: PathBuf,
+    /// UEFI firmware to boot through; QEMU starts the kernel itself otherwise.
+    pub(super) firmware: Option<Ovmf>,
+    /// Disk image that is the job.
+    pub(super) job: PathBuf,
     /// Root disk image, attached as a snapshot: the file itself is never written.
     pub(super) root: Option<PathBuf>,
     pub(super) share: Option<PathBuf>,
@@ -42,6 +47,11 @@ impl Machine {
         let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
         add("-machine", "pc".into());
         add("-m", self.memory_mib.to_string());
+        if let Some(Ovmf { code, variables }) = &self.firmware {
+            add("-drive", format!("if=pflash,unit=0,format=raw,readonly=on,file={}", code.display()));
+            // A snapshot: the firmware keeps its boot order there, and each boot is to be the first.
+            add("-drive", format!("if=pflash,unit=1,format=raw,snapshot=on,file={}", variables.display()));
+        }
         add("-kernel", self.kernel.display().to_string());
         add("-initrd", self.initramfs.display().to_string());
         add("-append", format!("{KERNEL_PARAMETERS} {}", self.extra_parameters));
@@ -57,6 +67,8 @@ impl Machine {
         add("-device", "virtio-serial-pci".into());
         add("-chardev", format!("socket,id=frames,path={}", self.frames.display()));
         add("-device", format!("virtserialport,chardev=frames,name={}", layout::PORT));
+        add("-drive", drive(&self.job, "job", "readonly=on"));
+        add("-device", format!("virtio-blk-pci,drive=job,serial={}", layout::JOB_SERIAL));
         if let Some(root) = &self.root {
             add("-drive", drive(root, "root", "snapshot=on,cache=unsafe"));
             add("-device", format!("virtio-blk-pci,drive=root,serial={}", layout::ROOT_SERIAL));

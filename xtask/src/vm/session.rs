@@ -17,17 +17,26 @@ use super::interrupt::{GuestRunning, interrupted};
 use super::qemu::{Machine, Qemu};
 use super::share::ShareDisk;
 use super::tpm::Tpm;
-use super::{Ending, Guest, Host, Report, Sink, console, initramfs};
+use super::{Ending, Guest, Host, Report, Sink, TpmDevice, console, initramfs};
+use crate::provision::ovmf;
 use crate::{paths, ui};
 
 /// How long a boot may take. Measured: 3–5 s (initramfs) and 13–19 s (systemd) on an idle machine; busy ones
 /// have been seen five times slower.
 fn boot_limit(host: &Host, guest: &Guest<'_>) -> Duration {
-    host.boot_limit.unwrap_or(match guest.tier {
+    let usual = match guest.tier {
         Tier::Initramfs => Duration::from_secs(180),
         Tier::Systemd => Duration::from_secs(360),
-    })
+    };
+    let firmware = if guest.uefi { FIRMWARE_LIMIT } else { Duration::ZERO };
+    host.boot_limit.unwrap_or(usual + firmware)
 }
+
+/// What firmware takes in addition, most of it for hashing the initramfs.
+const FIRMWARE_LIMIT: Duration = Duration::from_secs(240);
+
+/// How long a guest may take to turn itself off after its last word, when that matters.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
 
 /// The guest enforces the command's time limit itself, so that it can still send its logs. If it cannot even do
 /// that, we end it after this much more.
@@ -45,9 +54,10 @@ pub(super) fn run(host: &Host, guest: &Guest<'_>, sink: &mut dyn Sink) -> Result
 
     let share =
         guest.share.as_deref().map(|directory| ShareDisk::create(directory, scratch.path())).transpose()?;
-    let tpm = guest.tpm.then(|| Tpm::start(scratch.path())).transpose()?;
+    let tpm = guest.tpm.as_ref().map(|device| Tpm::start(device, scratch.path())).transpose()?;
     let machine = machine(host, guest, &scratch, &logs, share.as_ref(), tpm.as_ref())?;
-    write_initramfs(host, guest, &machine.initramfs)?;
+    initramfs::write(&machine.initramfs, &host.cache, guest.kernel, &host.busybox, guest.programs)?;
+    write_job(guest, &machine.job)?;
 
     let listener = UnixListener::bind(&machine.frames).context("listening for the guest")?;
     let started = Instant::now();
@@ -59,6 +69,9 @@ pub(super) fn run(host: &Host, guest: &Guest<'_>, sink: &mut dyn Sink) -> Result
     // Whatever the command's status: what it wrote to the shared directory is part of its result.
     if let (Some(share), Ending::Exited(_)) = (&share, &ending) {
         share.copy_back(scratch.path())?;
+    }
+    if let (Some(tpm), Ending::Exited(_)) = (tpm, &ending) {
+        tpm.keep_state()?;
     }
     let kernel_crash = console::kernel_crash(&console::read(&machine.console)).map(str::to_owned);
     Ok(Report { ending, boot, total: started.elapsed(), logs, kernel_crash })
@@ -80,6 +93,8 @@ fn machine(
         accel: host.accel.options(&host.qemu, &guest.kernel.name),
         kernel: guest.kernel.image(),
         initramfs: scratch.path().join("initramfs"),
+        firmware: guest.uefi.then(ovmf::ensure).transpose()?,
+        job: scratch.path().join("job"),
         root,
         share: share.map(|share| share.image().to_owned()),
         net: guest.net,
@@ -92,7 +107,8 @@ fn machine(
     })
 }
 
-fn write_initramfs(host: &Host, guest: &Guest<'_>, file: &Path) -> Result<()> {
+/// Writes the job as a disk.
+fn write_job(guest: &Guest<'_>, file: &Path) -> Result<()> {
     let mut env = guest.env.clone();
     let about = [
         ("ENFORCER_VM", "1"),
@@ -102,18 +118,25 @@ fn write_initramfs(host: &Host, guest: &Guest<'_>, file: &Path) -> Result<()> {
         ("RUST_BACKTRACE", "1"),
     ];
     env.extend(about.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    if let Some(tpm) = &guest.tpm {
+        env.insert("ENFORCER_VM_TPM".to_owned(), tpm.interface.name().to_owned());
+    }
     let job = Job {
         tier: guest.tier,
         argv: guest.argv.clone(),
         env,
-        modules: initramfs::boot_modules(guest.kernel)?,
         share: if guest.share.is_some() { Share::Copy } else { Share::None },
         net: guest.net,
         interactive: guest.interactive,
         timeout_s: guest.timeout.as_secs(),
     };
-    initramfs::write(file, &host.cache, guest.kernel, &host.busybox, guest.programs, &job)
+    let mut disk = serde_json::to_vec_pretty(&job).context("formatting the job")?;
+    disk.resize(disk.len().next_multiple_of(SECTOR), b' ');
+    fs::write(file, disk).with_context(|| format!("writing {}", file.display()))
 }
+
+/// A disk's size is a multiple of it.
+const SECTOR: usize = 512;
 
 /// A fresh directory for this boot's logs. Old ones go, or the build directory grows for ever.
 fn log_directory(guest: &Guest<'_>) -> Result<PathBuf> {
@@ -148,7 +171,12 @@ impl Conversation<'_> {
         let frames = receive(accept(listener, &mut qemu, &self.logs.join("qemu.log"))?);
         loop {
             match frames.recv_timeout(TICK) {
-                Ok(Ok(Frame::Exit(status))) => return Ok(Ending::Exited(status)),
+                Ok(Ok(Frame::Exit(status))) => {
+                    if self.guest.tpm.as_ref().is_some_and(TpmDevice::is_kept) {
+                        wait_for_power_off(&mut qemu)?;
+                    }
+                    return Ok(Ending::Exited(status));
+                }
                 Ok(Ok(frame)) => self.handle(frame)?,
                 Ok(Err(error)) => return Ok(self.died(&format!("broken message from the guest: {error}"))),
                 Err(RecvTimeoutError::Disconnected) => return Ok(self.died("the guest went away")),
@@ -212,6 +240,21 @@ impl Conversation<'_> {
         let file: Result<File, _> = OpenOptions::new().create(true).append(true).open(directory.join(&name));
         file.and_then(|mut file| file.write_all(data)).with_context(|| format!("storing artifact {name}"))
     }
+}
+
+/// Lets the guest tell its TPM that it turns off. A TPM that loses power unannounced counts that as an attack.
+fn wait_for_power_off(qemu: &mut Qemu) -> Result<()> {
+    let deadline = Instant::now() + POWER_OFF_LIMIT;
+    while qemu.ended()?.is_none() {
+        if interrupted() {
+            bail!("interrupted");
+        }
+        if Instant::now() > deadline {
+            bail!("the guest did not turn itself off within {} s", POWER_OFF_LIMIT.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// Waits for QEMU to connect, which it does before it runs guest code.
