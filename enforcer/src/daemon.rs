@@ -26,25 +26,30 @@ use sd_notify::NotifyState;
 use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
-    time::MissedTickBehavior,
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior},
 };
 
 use crate::{
+    admission::{RecordError, Refusal},
     bundle::{
-        sources,
-        verify::{InsecureUnsigned, VerifiedBundle},
+        anchors::OnRefuse,
+        verify::{Candidate, Trust},
     },
     cgroups::Hierarchy,
+    custody::{self, Finding},
     events::{
+        admission::Consequence,
         enrich::Enricher,
         pipeline::Pipeline,
         sink::{JsonLines, LogFile, Sink},
     },
+    intake::{Intake, IntakeError, Taken},
     kernel::{
         attach::{self, Attached, Takeover},
         btf::KernelTypes,
         load::Object,
-        maps::{BpfMaps, Sizes, open_events},
+        maps::{BpfMaps, Maps as _, Sizes, open_events},
         pin::Pins,
         state::StateFile,
     },
@@ -55,10 +60,10 @@ use crate::{
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Policy files and directories.
-    pub policies: Vec<PathBuf>,
-    /// Consent to unsigned policies.
-    pub consent: Option<InsecureUnsigned>,
+    /// Where policies come from and who vouches for them.
+    pub intake: Intake,
+    /// How often it is checked that the platform still is what they were admitted for.
+    pub recheck: Duration,
     /// Launchers, resolved.
     pub launchers: Vec<String>,
     /// Sizes of the maps, when they are made.
@@ -79,28 +84,70 @@ pub struct Config {
 /// Before enforcement is on, when it cannot be turned on; afterwards only when the event loop itself fails.
 pub fn run(config: &Config) -> Result<()> {
     let _only = DaemonLock::acquire(&config.runtime)?;
-    // Policies first: mistakes in them must not leave a host with half a start.
-    let policies = verified(config)?;
+    // Before anything that can be refused: refusals are events.
+    let pipeline = pipeline(config)?;
+    let started = start(config, &pipeline);
+    let attached = match started {
+        Ok(attached) => attached,
+        Err(error) => {
+            pipeline.finish();
+            return Err(error);
+        }
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(config, attached, pipeline))
+}
+
+/// Policies first: what is wrong with them must not leave a host with half a start.
+fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
     let lock = Lock::acquire(&config.runtime)?;
     let types = KernelTypes::of_running_kernel()?;
+    let report = |record| pipeline.report(record);
+    let fits = |candidates: &[Candidate]| {
+        custody::fits_at_start(
+            candidates,
+            &config.launchers,
+            &config.sizes,
+            &config.pins,
+            &config.runtime,
+            &types,
+        )
+    };
+    let holds_policies = BpfMaps::open(&config.pins.maps())
+        .is_ok_and(|maps| maps.control().is_ok_and(|control| control.generation != 0));
+    let taken = custody::take_at_start(&config.intake, &report, fits, holds_policies)
+        .map_err(anyhow_with_places)?;
     let attached = attach::start(&types, &config.sizes, &config.pins)
         .context("enforcement cannot be turned on; `enforcer probe` tells what this machine lacks")?;
     announce(&attached);
     let mut session = Session::open(lock, &config.runtime, &config.pins)?;
-    log_put(&policies, &session.put(&policies, &config.launchers)?);
-    drop(session);
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(config, attached))
+    if let Some(taken) = taken {
+        warn(&taken);
+        let put =
+            custody::put(&mut session, &config.intake, &taken, &config.launchers, "start", &report)?;
+        log_put(&taken, &put);
+    }
+    Ok(attached)
 }
 
-async fn serve(config: &Config, mut attached: Attached) -> Result<()> {
+/// So that mistakes are drawn with their places.
+fn anyhow_with_places(error: IntakeError) -> anyhow::Error {
+    match error {
+        IntakeError::Sources(error) => error.into(),
+        error => error.into(),
+    }
+}
+
+async fn serve(config: &Config, mut attached: Attached, pipeline: Pipeline) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut recheck = tokio::time::interval_at(Instant::now() + config.recheck, config.recheck);
+    recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checking: Option<JoinHandle<Finding>> = None;
 
     let maps = BpfMaps::open(&config.pins.maps())?;
-    let pipeline = pipeline(config)?;
     let mut ring = open_events(&config.pins.maps())?;
     let filled = sys::readiness(ring.as_fd())?;
     let mut messages = messages(&mut attached.object)?;
@@ -129,7 +176,16 @@ async fn serve(config: &Config, mut attached: Attached) -> Result<()> {
                 }
                 notify(&[NotifyState::Watchdog]);
             }
-            _ = hangup.recv() => reload(config),
+            _ = recheck.tick(), if checking.is_none() => {
+                // A TPM may take its time, and must not keep events waiting.
+                let intake = config.intake.clone();
+                checking = Some(tokio::task::spawn_blocking(move || custody::check(&intake)));
+            }
+            found = finished(&mut checking) => {
+                checking = None;
+                follow(config, found, &pipeline);
+            }
+            _ = hangup.recv() => reload(config, &pipeline),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -142,22 +198,69 @@ async fn serve(config: &Config, mut attached: Attached) -> Result<()> {
     Ok(())
 }
 
-fn verified(config: &Config) -> Result<Vec<VerifiedBundle>> {
-    let bundles = sources::verify(sources::read(&config.policies)?, config.consent)?;
-    for bundle in &bundles {
-        if let Some(warnings) = &bundle.compiled().warnings {
-            tracing::warn!("{}", warnings.trim_end());
-        }
+/// The result of the check that is under way, once there is one.
+async fn finished(checking: &mut Option<JoinHandle<Finding>>) -> Finding {
+    match checking {
+        Some(handle) => handle.await.unwrap_or_else(|error| {
+            Finding::Changed(Box::new(Refusal::Records(RecordError::Check(error.to_string()))))
+        }),
+        None => std::future::pending().await,
     }
-    Ok(bundles)
 }
 
-/// Takes the policies as they are on disk now. If they are refused nothing changes.
-fn reload(config: &Config) {
+/// Does what the anchors say about a platform that is not what it was.
+fn follow(config: &Config, found: Finding, pipeline: &Pipeline) {
+    match found {
+        Finding::Unsigned => {}
+        Finding::Well => custody::all_clear(&config.intake),
+        Finding::Expired(standing) if standing.is_break_glass() => {
+            tracing::warn!("the break-glass policy has expired: back to the usual policies");
+            config.intake.end_break_glass();
+            reload(config, pipeline);
+        }
+        Finding::Expired(standing) => {
+            let message = format!("{} version {} has expired; sign a new version", standing.policy, standing.version);
+            alarm(config, "expired", &message, pipeline);
+        }
+        Finding::Changed(refusal) => alarm(config, refusal.reason(), &refusal.to_string(), pipeline),
+    }
+}
+
+fn alarm(config: &Config, reason: &'static str, message: &str, pipeline: &Pipeline) {
+    let report = |record| pipeline.report(record);
+    let deny = config.intake.on_refuse() == Some(OnRefuse::DenyAll);
+    let consequence = if deny { Consequence::DenyAll } else { Consequence::Unchanged };
+    let is_new = custody::raise(&config.intake, reason, message, consequence, &report);
+    if deny && is_new {
+        deny_all(config, reason);
+    }
+}
+
+/// Puts policies in force that allow nothing.
+fn deny_all(config: &Config, reason: &'static str) {
+    let denied = config.intake.deny_all();
+    let result = Lock::acquire(&config.runtime)
+        .and_then(|lock| Session::open(lock, &config.runtime, &config.pins))
+        .and_then(|mut session| session.put(&denied.policies, &config.launchers));
+    match result {
+        Ok(put) => tracing::error!(generation = put.installed.generation, "nothing is allowed any more"),
+        Err(error) => tracing::error!(%error, "what is in force cannot be taken back"),
+    }
+    custody::measure_denial(&config.intake, reason);
+}
+
+fn warn(taken: &Taken) {
+    for warnings in taken.policies.iter().filter_map(|policy| policy.compiled().warnings.as_ref()) {
+        tracing::warn!("{}", warnings.trim_end());
+    }
+}
+
+/// Takes the policies as they are on disk now. If they are refused, what the anchors say about refusals is done.
+fn reload(config: &Config, pipeline: &Pipeline) {
     let mut states = vec![NotifyState::Reloading];
     states.extend(NotifyState::monotonic_usec_now());
     notify(&states);
-    let status = match try_reload(config) {
+    let status = match try_reload(config, pipeline) {
         Ok(generation) => format!("generation {generation} in force"),
         Err(error) => {
             tracing::error!("the policies are refused, and those in force stay in force: {error:#}");
@@ -167,11 +270,30 @@ fn reload(config: &Config) {
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-fn try_reload(config: &Config) -> Result<u64> {
-    let policies = verified(config)?;
+fn try_reload(config: &Config, pipeline: &Pipeline) -> Result<u64> {
+    let report = |record| pipeline.report(record);
     let lock = Lock::acquire(&config.runtime)?;
-    let put = Session::open(lock, &config.runtime, &config.pins)?.put(&policies, &config.launchers)?;
-    log_put(&policies, &put);
+    let mut session = Session::open(lock, &config.runtime, &config.pins)?;
+    let fits = |candidates: &[Candidate]| {
+        session.rehearse(candidates, &config.launchers).map_err(|error| error.to_string())
+    };
+    let intake = config.intake.break_glass().unwrap_or_else(|| config.intake.clone());
+    let taken = match intake.take(fits) {
+        Ok(taken) => taken,
+        Err(error) => {
+            drop(session);
+            let deny = config.intake.on_refuse() == Some(OnRefuse::DenyAll);
+            let consequence = if deny { Consequence::DenyAll } else { Consequence::Unchanged };
+            custody::refused(&report, "reload", &error, consequence);
+            if deny {
+                deny_all(config, error.reason());
+            }
+            return Err(anyhow_with_places(error));
+        }
+    };
+    warn(&taken);
+    let put = custody::put(&mut session, &config.intake, &taken, &config.launchers, "reload", &report)?;
+    log_put(&taken, &put);
     Ok(put.installed.generation)
 }
 
@@ -189,8 +311,8 @@ fn announce(attached: &Attached) {
 }
 
 /// Says what an installation changed. Loudly, where somebody is less protected now.
-fn log_put(policies: &[VerifiedBundle], put: &Put) {
-    let installed = &put.installed;
+fn log_put(taken: &Taken, put: &Put) {
+    let (policies, installed) = (&taken.policies, &put.installed);
     tracing::info!(
         generation = installed.generation,
         policies = policies.len(),
@@ -206,7 +328,13 @@ fn log_put(policies: &[VerifiedBundle], put: &Put) {
             "REMOVED: tasks that were under this policy are the host's now, and unrestricted"
         );
     }
-    for bundle in policies {
+    if let Some(report) = &taken.report {
+        tracing::info!(trust = %report.trust, measured = ?report.measured, "the policies were admitted");
+        if let (Trust::BreakGlass(_), Some(end)) = (&report.trust, report.not_after) {
+            tracing::warn!(until = %humantime::format_rfc3339_seconds(end), "BREAK-GLASS is in force");
+        }
+    }
+    for bundle in policies.iter().filter(|bundle| *bundle.trust() == Trust::Unsigned) {
         tracing::warn!(
             policy = bundle.name(),
             "UNSIGNED: whoever can write the policy file decides what it allows"

@@ -1,10 +1,14 @@
 //! Kernel-level allowlist enforcement: everything but the BPF programs.
 
+pub mod admission;
 pub mod bundle;
 pub mod cgroups;
 pub mod cli;
+pub mod custody;
 pub mod daemon;
 pub mod events;
+pub mod evidence;
+pub mod intake;
 pub mod kernel;
 pub mod measured;
 pub mod policy;

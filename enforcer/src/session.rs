@@ -12,12 +12,12 @@ use std::{
 use enforcer_common::hook::Hook;
 
 use crate::{
-    bundle::verify::VerifiedBundle,
+    bundle::verify::{Candidate, VerifiedBundle},
     cgroups::{CgroupError, Hierarchy},
     kernel::{
         bind::{BindError, Rebound, rebind},
         btf::{BtfError, KernelTypes},
-        install::{Desired, InstallError, Installed, install, observe},
+        install::{Desired, InstallError, Installed, install, observe, rehearse},
         maps::{BpfMaps, OpenError},
         pin::{LinkSet, PinError, Pins},
         probe::Root,
@@ -208,6 +208,15 @@ impl Session {
         let installed = install(&mut self.maps, &mut self.state, &Desired { policies, launchers })?;
         let rebound = self.rebind()?;
         Ok(Put { installed, rebound })
+    }
+
+    /// Whether candidates could be put in force. Changes nothing.
+    ///
+    /// # Errors
+    /// [`SessionError`], as [`Self::put`] would give it.
+    pub fn rehearse(&self, policies: &[Candidate], launchers: &[String]) -> Result<(), SessionError> {
+        support::check(policies, &self.attached, Root(Path::new("/")), || self.kernel_types())?;
+        Ok(rehearse(&self.maps, &self.state, &Desired { policies, launchers })?)
     }
 
     fn kernel_types(&self) -> Result<&KernelTypes, BtfError> {

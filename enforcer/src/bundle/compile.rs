@@ -5,7 +5,7 @@ use std::fmt;
 
 use enforcer_common::abi::Slot;
 
-use super::verify::{PolicySource, VerifiedBundle};
+use super::verify::{Candidate, PolicySource};
 use crate::policy::{
     compile as lower,
     diagnostics::{Diagnostics, Style},
@@ -87,7 +87,7 @@ pub fn compile(policy: &PolicySource) -> Result<Compiled, CompileError> {
 ///
 /// # Errors
 /// [`SelectorError`] when two policies claim one cgroup.
-pub fn compile_selectors(policies: &[(&VerifiedBundle, Slot)]) -> Result<PolicyImage, SelectorError> {
+pub fn compile_selectors(policies: &[(&Candidate, Slot)]) -> Result<PolicyImage, SelectorError> {
     let claims: Vec<Claim<'_>> = policies
         .iter()
         .map(|(bundle, slot)| Claim {
@@ -100,6 +100,16 @@ pub fn compile_selectors(policies: &[(&VerifiedBundle, Slot)]) -> Result<PolicyI
 }
 
 impl Compiled {
+    /// The policy for the same workloads that allows nothing.
+    ///
+    /// # Errors
+    /// Never, as far as is known: nothing always fits.
+    pub fn denying_all(&self) -> Result<Self, lower::CompileError> {
+        let policy = self.policy.denying_all();
+        let image = lower::compile(&policy)?;
+        Ok(Self { policy, image, warnings: None })
+    }
+
     /// Around an image, for tests of what comes later.
     #[cfg(test)]
     pub(crate) fn for_tests(image: PolicyImage, cgroup: &str) -> Self {

@@ -7,11 +7,15 @@ use serde_json::json;
 
 use super::{Format, InstallArgs, Outcome, output};
 use crate::{
-    bundle::{
-        sources,
-        verify::{InsecureUnsigned, VerifiedBundle},
+    bundle::verify::{Candidate, Trust},
+    custody,
+    events::{
+        admission::Consequence,
+        record::Record,
+        sink::{LogFile, Sink as _},
     },
-    kernel::pin::Pins,
+    intake::{IntakeError, Taken},
+    kernel::{pin::Pins, state::Snapshot},
     session::{Lock, Put, RUNTIME_DIR, Session, launchers},
 };
 
@@ -27,39 +31,77 @@ pub(super) struct Args {
     /// Remove policies that are in force and not named
     #[arg(long)]
     prune: bool,
+    /// The event log, which is told what was admitted or refused
+    #[arg(long, value_name = "FILE", default_value = "/var/log/enforcer/events.jsonl")]
+    event_log: PathBuf,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome> {
-    let consent = InsecureUnsigned::from_flag(args.install.insecure_unsigned);
-    let policies = sources::verify(sources::read(&args.policies)?, consent)?;
-    for warnings in policies.iter().filter_map(|bundle| bundle.compiled().warnings.as_deref()) {
+    let runtime = Path::new(RUNTIME_DIR);
+    let intake = args.install.intake(args.policies.clone());
+    let report = |record| append(&args.event_log, &record);
+    let open = || {
+        let session = Session::open(Lock::acquire(runtime)?, runtime, &Pins::default())?;
+        let current = session.observe()?.unwrap_or_default();
+        // Launchers are the machine's, not the policies': without a new list the old one stays.
+        let launchers = if args.install.launchers.is_empty() && !current.launchers.is_empty() {
+            current.launchers.clone()
+        } else {
+            launchers(&args.install.launchers)
+        };
+        Ok::<_, anyhow::Error>((session, current, launchers))
+    };
+    let mut opened = None;
+    let taken = intake.take(|candidates| {
+        let ready = open().map_err(|error| format!("{error:#}"))?;
+        if !args.prune {
+            refuse_removal(&ready.1, candidates).map_err(|error| error.to_string())?;
+        }
+        ready.0.rehearse(candidates, &ready.2).map_err(|error| error.to_string())?;
+        opened = Some(ready);
+        Ok(())
+    });
+    let taken = match taken {
+        Ok(taken) => taken,
+        Err(error) => {
+            custody::refused(&report, "apply", &error, Consequence::Unchanged);
+            // So that mistakes are drawn with their places.
+            return Err(match error {
+                IntakeError::Sources(error) => error.into(),
+                error => error.into(),
+            });
+        }
+    };
+    for warnings in taken.policies.iter().filter_map(|bundle| bundle.compiled().warnings.as_deref()) {
         eprintln!("{}", warnings.trim_end());
     }
-    let runtime = Path::new(RUNTIME_DIR);
-    let mut session = Session::open(Lock::acquire(runtime)?, runtime, &Pins::default())?;
-    let current = session.observe()?.unwrap_or_default();
+    let (mut session, current, launchers) = opened.map_or_else(open, Ok)?;
     if !args.prune {
-        refuse_removal(current.policies.iter().map(|policy| policy.name.as_str()), &policies)?;
+        refuse_removal(&current, &taken.policies)?;
     }
-    // Launchers are the machine's, not the policies': without a new list the old one stays.
-    let launchers = if args.install.launchers.is_empty() && !current.launchers.is_empty() {
-        current.launchers
-    } else {
-        launchers(&args.install.launchers)
-    };
-    let put = session.put(&policies, &launchers)?;
+    let put = custody::put(&mut session, &intake, &taken, &launchers, "apply", &report)?;
     match args.format {
-        Format::Json => println!("{}", json(&policies, &put)),
-        Format::Text => print(&policies, &put),
+        Format::Json => println!("{}", json(&taken, &put)),
+        Format::Text => print(&taken, &put),
     }
     Ok(Outcome::Well)
 }
 
-fn refuse_removal<'a>(current: impl Iterator<Item = &'a str>, wanted: &[VerifiedBundle]) -> Result<()> {
-    let gone: Vec<&str> = current.filter(|name| wanted.iter().all(|bundle| bundle.name() != *name)).collect();
+/// Adds a line to the event log. A log that cannot be written stops nothing.
+fn append(path: &Path, record: &Record) {
+    let appended = LogFile::open(path).and_then(|mut log| log.put(record).and_then(|()| log.flush()));
+    if let Err(error) = appended {
+        eprintln!("warning: cannot write to the event log {}: {error}", path.display());
+    }
+}
+
+fn refuse_removal<P: AsRef<Candidate>>(current: &Snapshot, wanted: &[P]) -> Result<()> {
+    let stays = |name: &str| wanted.iter().any(|policy| policy.as_ref().name() == name);
+    let names = current.policies.iter().map(|policy| policy.name.as_str());
+    let gone: Vec<&str> = names.filter(|name| !stays(name)).collect();
     if gone.is_empty() {
         return Ok(());
     }
@@ -72,8 +114,8 @@ fn refuse_removal<'a>(current: impl Iterator<Item = &'a str>, wanted: &[Verified
     )
 }
 
-fn print(policies: &[VerifiedBundle], put: &Put) {
-    let installed = &put.installed;
+fn print(taken: &Taken, put: &Put) {
+    let (policies, installed) = (&taken.policies, &put.installed);
     println!("generation {} is in force with {} policies", installed.generation, policies.len());
     for (what, names) in
         [("added", &installed.added), ("changed", &installed.changed), ("removed", &installed.removed)]
@@ -86,7 +128,15 @@ fn print(policies: &[VerifiedBundle], put: &Put) {
         println!("  cgroups: {} bound, {} unbound", put.rebound.bound, put.rebound.unbound);
     }
     let error = std::io::stderr();
-    for bundle in policies {
+    if let Some(report) = &taken.report {
+        println!("  {}", report.trust);
+        if let Trust::BreakGlass(_) = report.trust {
+            let until = report.not_after.map(|time| humantime::format_rfc3339_seconds(time).to_string());
+            let loud = output::paint(&error, output::Colour::Red, "BREAK-GLASS");
+            eprintln!("warning: {loud}: in force until {}", until.unwrap_or_default());
+        }
+    }
+    for bundle in policies.iter().filter(|bundle| *bundle.trust() == Trust::Unsigned) {
         let unsigned = output::paint(&error, output::Colour::Red, "UNSIGNED");
         eprintln!(
             "warning: {} is {unsigned}: whoever can write {} decides what it allows",
@@ -104,10 +154,10 @@ fn print(policies: &[VerifiedBundle], put: &Put) {
     }
 }
 
-fn json(policies: &[VerifiedBundle], put: &Put) -> serde_json::Value {
+fn json(taken: &Taken, put: &Put) -> serde_json::Value {
     json!({
         "generation": put.installed.generation,
-        "policies": policies.iter().map(|bundle| json!({
+        "policies": taken.policies.iter().map(|bundle| json!({
             "name": bundle.name(),
             "origin": bundle.origin(),
             "digest": bundle.digest(),

@@ -16,7 +16,10 @@ use super::{
     Outcome,
     output::{Colour, paint, printable},
 };
-use crate::events::record::{Record, VerdictName, compact};
+use crate::events::{
+    admission::AdmissionResult,
+    record::{Record, VerdictName, compact},
+};
 
 /// Shows what the daemon logged: one line for each operation that was denied, or would have been.
 #[derive(Debug, clap::Args)]
@@ -142,6 +145,11 @@ fn coloured(record: &Record) -> String {
         Record::Decision(decision) if decision.verdict == VerdictName::Denied => ("denied", Colour::Red),
         Record::Decision(_) => ("audited", Colour::Yellow),
         Record::Lost(_) => ("lost", Colour::Red),
+        Record::Admission(admission) => match admission.result {
+            AdmissionResult::Admitted => ("admitted", Colour::Green),
+            AdmissionResult::Refused => ("refused", Colour::Red),
+            AdmissionResult::Alarm => ("ALARM", Colour::Red),
+        },
     };
     text.replacen(word, &paint(&stdout(), colour, word), 1)
 }

@@ -2,22 +2,34 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where printing belongs")]
 
+mod anchors;
 mod apply;
+mod attest;
 pub mod check;
 mod events;
 pub mod explain;
 mod generate;
+mod key;
 mod output;
+mod pcr;
 mod probe;
 mod run;
+mod sign;
 mod status;
+mod tpm;
 mod unload;
+mod verify;
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::{bundle::sources::SourcesError, policy::diagnostics::Style};
+use crate::{
+    admission::Places,
+    bundle::{anchors::ANCHORS, sources::SourcesError},
+    intake::Intake,
+    policy::diagnostics::Style,
+};
 
 /// Kernel-level allowlist enforcement for containers and services.
 ///
@@ -44,6 +56,22 @@ enum Command {
     Check(check::CheckArgs),
     /// Tell whether a policy allows a request, and by which rule
     Explain(Box<explain::ExplainArgs>),
+    /// Sign policies for platform states
+    Sign(Box<sign::Args>),
+    /// Check a bundle's signatures, files and age, without a TPM
+    Verify(verify::Args),
+    /// Make and show keys that sign policies
+    Key(key::Args),
+    /// Write what machines trust: keys, thresholds, what the TPM has to prove
+    Anchors(Box<anchors::Args>),
+    /// Show and note what the platform's PCRs hold
+    Pcr(pcr::Args),
+    /// Enrol this machine's TPM, and show what it says
+    Tpm(tpm::Args),
+    /// Hand out evidence of what this machine enforces
+    Attest(attest::AttestArgs),
+    /// Verify evidence, on another machine
+    VerifyEvidence(attest::VerifyArgs),
     /// Show what is in force beside what should be
     Status(status::Args),
     /// Show what was denied
@@ -89,6 +117,14 @@ pub fn main() -> ExitCode {
         Command::Check(args) => return finish(check::run(args)),
         Command::Explain(args) => return finish(explain::run(*args)),
         Command::Apply(args) => apply::run(&args),
+        Command::Sign(args) => sign::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Key(args) => key::run(&args),
+        Command::Anchors(args) => anchors::run(&args),
+        Command::Pcr(args) => pcr::run(&args),
+        Command::Tpm(args) => tpm::run(&args),
+        Command::Attest(args) => attest::attest(&args),
+        Command::VerifyEvidence(args) => attest::verify(&args),
         Command::Status(args) => status::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Probe(args) => probe::run(&args),
@@ -133,6 +169,11 @@ fn init_log() {
         .with_env_var("ENFORCER_LOG")
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
         .from_env_lossy();
+    // What it says of refusals, we say better.
+    let filter = match "tss_esapi=off".parse() {
+        Ok(quiet) if std::env::var_os("ENFORCER_LOG").is_none() => filter.add_directive(quiet),
+        _ => filter,
+    };
     let terminal = std::io::stderr().is_terminal() && output::has_colour(&std::io::stderr());
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
@@ -150,13 +191,28 @@ fn init_log() {
 /// Policies and what they need, for the commands that install.
 #[derive(Debug, clap::Args)]
 struct InstallArgs {
-    /// Accept policies that nobody signed
+    /// Accept policies that nobody signed, if the anchors agree (`unsigned = "allow"`)
     #[arg(long)]
     insecure_unsigned: bool,
+    /// What this machine trusts
+    #[arg(long, value_name = "FILE", default_value = ANCHORS)]
+    anchors: PathBuf,
     /// Path of a program that sets workloads up for the host, such as runc. May be given more than once; replaces the
     /// built-in list
     #[arg(long = "launcher", value_name = "PATH")]
     launchers: Vec<String>,
+}
+
+impl InstallArgs {
+    /// These policies, for this machine.
+    fn intake(&self, policies: Vec<PathBuf>) -> Intake {
+        Intake {
+            policies,
+            anchors: self.anchors.clone(),
+            insecure_unsigned: self.insecure_unsigned,
+            places: Places::default(),
+        }
+    }
 }
 
 #[cfg(test)]

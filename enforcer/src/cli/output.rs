@@ -1,6 +1,12 @@
 //! Colour, where there is somebody to see it.
 
-use std::io::IsTerminal;
+use std::{
+    fs::File,
+    io::{IsTerminal, Write as _},
+    path::Path,
+};
+
+use anyhow::Context as _;
 
 /// The colours in use.
 #[derive(Clone, Copy, Debug)]
@@ -33,4 +39,21 @@ pub(super) fn paint(stream: &impl IsTerminal, colour: Colour, text: &str) -> Str
 /// Text from outside, safe for a terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Writes a file that must not be there yet.
+pub(super) fn create_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Replaces a file whole, or makes it.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let staged = path.with_extension("new");
+    let written = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, path));
+    written.with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,12 +1,11 @@
 //! `enforcer run`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 
 use super::{InstallArgs, Outcome};
 use crate::{
-    bundle::verify::InsecureUnsigned,
     daemon::{self, Config},
     kernel::{maps::Sizes, pin::Pins},
     session::{RUNTIME_DIR, launchers},
@@ -27,6 +26,9 @@ pub(super) struct Args {
     policy_dir: Option<PathBuf>,
     #[command(flatten)]
     install: InstallArgs,
+    /// Seconds between two checks that the platform still is what the policies were admitted for
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    recheck: u64,
     /// File that gets events as JSON lines
     #[arg(long, value_name = "FILE", default_value = "/var/log/enforcer/events.jsonl")]
     event_log: PathBuf,
@@ -61,8 +63,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<Outcome> {
     daemon::run(&Config {
-        policies: policies(args),
-        consent: InsecureUnsigned::from_flag(args.install.insecure_unsigned),
+        intake: args.install.intake(policies(args)),
+        recheck: Duration::from_secs(args.recheck),
         launchers: launchers(&args.install.launchers),
         sizes: Sizes {
             exact: args.max_exact,

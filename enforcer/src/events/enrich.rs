@@ -20,6 +20,9 @@ use crate::{
     kernel::state::{StateFile, StateStore as _},
 };
 
+/// How the trust of policies for emergencies begins, in the state file.
+const BREAK_GLASS: &str = "break-glass";
+
 /// How many ancestors a record lists.
 const GENERATIONS: usize = 8;
 
@@ -43,9 +46,11 @@ impl Enricher {
 
     /// The record of an event.
     pub fn record(&mut self, event: &Event) -> Record {
+        let (policy, break_glass) = self.names.find(event.slot, event.incarnation).unzip();
         let context = Context {
             time: rfc3339(wall_clock(event.boot_ns)),
-            policy: self.names.find(event.slot, event.incarnation),
+            policy,
+            break_glass: break_glass.unwrap_or(false),
             cgroup: self.cgroups.find(event.cgroup, event.pid),
             parents: self.processes.ancestors(event),
             suggestion: suggest(event),
@@ -68,20 +73,24 @@ fn is_due(last: &mut Option<Instant>) -> bool {
 /// Policy names by slot and incarnation. Names are kept when a policy goes: events about it may still be on the way.
 struct PolicyNames {
     state: StateFile,
-    known: HashMap<(u32, u32), String>,
+    /// Name, and whether it is for an emergency.
+    known: HashMap<(u32, u32), (String, bool)>,
     read: Option<Instant>,
 }
 
 impl PolicyNames {
-    fn find(&mut self, slot: u32, incarnation: u32) -> Option<String> {
+    fn find(&mut self, slot: u32, incarnation: u32) -> Option<(String, bool)> {
         let key = (slot, incarnation);
-        if !self.known.contains_key(&key) && is_due(&mut self.read) {
+        // Incarnations outlive a change of trust, so what is known is looked at again.
+        if is_due(&mut self.read) {
             let state = self.state.load().ok().flatten();
             for snapshot in
-                state.iter().flat_map(|state| [Some(&state.installed), state.pending.as_ref()]).flatten()
+                state.iter().flat_map(|state| [state.pending.as_ref(), Some(&state.installed)]).flatten()
             {
                 for policy in &snapshot.policies {
-                    self.known.insert((policy.slot, policy.incarnation), policy.name.clone());
+                    let break_glass = policy.trust.starts_with(BREAK_GLASS);
+                    let value = (policy.name.clone(), break_glass);
+                    self.known.insert((policy.slot, policy.incarnation), value);
                 }
             }
         }

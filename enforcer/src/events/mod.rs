@@ -5,6 +5,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod decode;
 pub mod enrich;
 pub mod pipeline;

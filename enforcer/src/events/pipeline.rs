@@ -30,6 +30,7 @@ const DELAY: Duration = Duration::from_millis(200);
 /// What goes through the queue.
 enum Item {
     Raw(Vec<u8>),
+    Made(Box<Record>),
     LostInRing(u64),
 }
 
@@ -63,6 +64,11 @@ impl Pipeline {
     /// Hands over a record from the ring. Never waits.
     pub fn push(&self, record: &[u8]) {
         self.send(Item::Raw(record.to_vec()));
+    }
+
+    /// Hands over a record that user space made. Never waits.
+    pub fn report(&self, record: Record) {
+        self.send(Item::Made(Box::new(record)));
     }
 
     /// Reports that the kernel lost events.
@@ -115,6 +121,7 @@ impl Worker {
     fn take(&mut self, item: Item) {
         let record = match item {
             Item::LostInRing(count) => lost(LostPlace::Ring, count),
+            Item::Made(record) => *record,
             Item::Raw(bytes) => match decode(&bytes) {
                 Ok(event) => self.enricher.record(&event),
                 Err(error) => {

@@ -7,6 +7,7 @@ use enforcer_common::{hook::Hook, net::Flow, rights::Rights, verdict::Fault};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    admission::AdmissionRecord,
     decode::{Event, Object},
     text,
 };
@@ -23,6 +24,8 @@ pub enum Record {
     Decision(Box<DecisionRecord>),
     /// Events that are missing from the log.
     Lost(LostRecord),
+    /// About the policies themselves.
+    Admission(Box<AdmissionRecord>),
 }
 
 /// See [`Record::Decision`].
@@ -83,6 +86,9 @@ pub struct DecisionRecord {
     pub reason: String,
     /// What went wrong inside the enforcer. `null`: nothing.
     pub fault: Option<String>,
+    /// Whether the policy is in force for an emergency.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub break_glass: bool,
     /// Whether the task was on its way into the workload.
     #[serde(default, skip_serializing_if = "is_false")]
     pub entering: bool,
@@ -197,6 +203,8 @@ pub struct Context {
     pub time: String,
     /// Policy name.
     pub policy: Option<String>,
+    /// Whether the policy is in force for an emergency.
+    pub break_glass: bool,
     /// Cgroup path.
     pub cgroup: Option<Vec<u8>>,
     /// Parents, nearest first.
@@ -241,6 +249,7 @@ impl Record {
             mode: event.mode.name().to_owned(),
             reason: event.reason.name().to_owned(),
             fault: (event.fault != Fault::None).then(|| event.fault.name().to_owned()),
+            break_glass: context.break_glass,
             entering: event.entering,
             suggestion: context.suggestion,
         }))
@@ -379,6 +388,7 @@ fn is_false(value: &bool) -> bool {
 #[must_use]
 pub fn compact(record: &Record) -> String {
     match record {
+        Record::Admission(admission) => admission.compact(),
         Record::Lost(lost) => {
             let place = match lost.place {
                 LostPlace::Ring => "the kernel's ring was full",
@@ -427,6 +437,7 @@ mod tests {
     fn context() -> Context {
         Context {
             time: "2026-11-21T22:30:00.000000001Z".into(),
+            break_glass: false,
             policy: Some("web".into()),
             cgroup: Some(b"/system.slice/nginx.service".to_vec()),
             parents: vec![Parent { pid: 50, comm: "nginx".into(), exe: Some("/usr/sbin/nginx".into()) }],

@@ -28,16 +28,16 @@ use super::{
 use crate::{
     bundle::{
         compile::{SelectorError, compile_selectors},
-        verify::VerifiedBundle,
+        verify::{Candidate, VerifiedBundle},
     },
     policy::image::PolicyImage,
 };
 
 /// Everything that shall be in force.
 #[derive(Clone, Copy, Debug)]
-pub struct Desired<'a> {
+pub struct Desired<'a, P = VerifiedBundle> {
     /// The policies.
-    pub policies: &'a [VerifiedBundle],
+    pub policies: &'a [P],
     /// Programs that set workloads up, by path. Local configuration: whoever can change it is root on the host.
     pub launchers: &'a [String],
 }
@@ -176,6 +176,39 @@ pub fn install<M: Maps, S: StateStore>(
     Ok(report)
 }
 
+/// Whether candidates could be put in force, as far as that can be told without writing. Changes nothing.
+///
+/// # Errors
+/// [`InstallError`], as [`install`] would give it.
+pub fn rehearse<M: Maps, S: StateStore>(
+    maps: &M,
+    store: &S,
+    desired: &Desired<'_, Candidate>,
+) -> Result<(), InstallError> {
+    let control = maps.control()?;
+    let state = store.load()?;
+    let installed = observe(maps, store)?.unwrap_or_default();
+    let (next_incarnation, next_table) =
+        state.map_or((1, 1), |state| (state.next_incarnation, state.next_table));
+    let state = State { schema: SCHEMA, installed, pending: None, next_incarnation, next_table };
+    Plan::new(&state, desired, maps.sizes(), &control).map(drop)
+}
+
+/// Whether candidates would fit into maps of these sizes, were they empty.
+///
+/// # Errors
+/// [`InstallError`], as [`install`] would give it.
+pub fn rehearse_first(sizes: Sizes, desired: &Desired<'_, Candidate>) -> Result<(), InstallError> {
+    let state = State {
+        schema: SCHEMA,
+        installed: Snapshot::default(),
+        pending: None,
+        next_incarnation: 1,
+        next_table: 1,
+    };
+    Plan::new(&state, desired, sizes, &Control::default()).map(drop)
+}
+
 /// What is in force, as the maps and the state file together tell. Changes nothing.
 ///
 /// `None`: nothing was ever installed, or the file does not describe what the maps hold.
@@ -207,11 +240,11 @@ fn keyed_control<M: Maps>(maps: &mut M) -> Result<Control, InstallError> {
 }
 
 /// The state that the maps bear out. Sweeps what an installer that did not finish may have left.
-fn recover<M: Maps, S: StateStore>(
+fn recover<M: Maps, S: StateStore, P: AsRef<Candidate>>(
     maps: &mut M,
     store: &S,
     control: &Control,
-    desired: &Desired<'_>,
+    desired: &Desired<'_, P>,
 ) -> Result<State, InstallError> {
     let heads = maps.heads(control.generation)?;
     let stored = store.load()?;
@@ -271,14 +304,14 @@ const HOUSE_INCARNATION: u32 = 1;
 
 /// Builds a snapshot from the maps alone. A policy is recognised if its slot holds exactly what one of the desired
 /// policies would be there; others are called by their slot, and the installation that follows removes them.
-fn derive<M: Maps>(
+fn derive<M: Maps, P: AsRef<Candidate>>(
     maps: &M,
     control: &Control,
     heads: &[Head],
-    desired: &Desired<'_>,
+    desired: &Desired<'_, P>,
 ) -> Result<Snapshot, InstallError> {
     let tables = derive_tables(maps, heads)?;
-    let mut unclaimed: Vec<&VerifiedBundle> = desired.policies.iter().collect();
+    let mut unclaimed: Vec<&Candidate> = desired.policies.iter().map(AsRef::as_ref).collect();
     let mut policies = Vec::new();
     for (slot, head) in
         (0..).zip(heads).filter(|(slot, head)| *slot >= SLOT_FIRST_POLICY && head.incarnation != 0)
@@ -303,7 +336,7 @@ fn derive<M: Maps>(
             incarnation: head.incarnation,
             table: head.table,
             origin: bundle.map_or_else(|| "unknown".to_owned(), |bundle| bundle.origin().to_owned()),
-            digest: bundle.map_or_else(String::new, VerifiedBundle::digest),
+            digest: bundle.map_or_else(String::new, Candidate::digest),
             trust: bundle.map_or_else(|| "unknown".to_owned(), |bundle| bundle.trust().to_string()),
             modes: head.modes.to_vec(),
         });
@@ -425,18 +458,19 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(
+    fn new<P: AsRef<Candidate>>(
         state: &State,
-        desired: &Desired<'_>,
+        desired: &Desired<'_, P>,
         sizes: Sizes,
         control: &Control,
     ) -> Result<Self, InstallError> {
-        refuse_duplicates(desired.policies)?;
+        let candidates: Vec<&Candidate> = desired.policies.iter().map(AsRef::as_ref).collect();
+        refuse_duplicates(&candidates)?;
         let mut incarnations = Counter(state.next_incarnation);
-        let slots = assign_slots(&state.installed, desired.policies, &mut incarnations)?;
+        let slots = assign_slots(&state.installed, &candidates, &mut incarnations)?;
         let launchers = launchers_image(desired.launchers);
-        let selected: Vec<(&VerifiedBundle, Slot)> =
-            desired.policies.iter().zip(&slots).map(|(bundle, (slot, _))| (bundle, *slot)).collect();
+        let selected: Vec<(&Candidate, Slot)> =
+            candidates.iter().zip(&slots).map(|(bundle, (slot, _))| (*bundle, *slot)).collect();
         let selectors = compile_selectors(&selected)?;
 
         let mut tables = Tables::new(&state.installed, sizes, state.next_table);
@@ -450,7 +484,7 @@ impl Plan {
         let launchers_table = put(SLOT_LAUNCHERS, HOUSE_INCARNATION, &launchers)?;
         let selectors_table = put(SLOT_SELECTORS, HOUSE_INCARNATION, &selectors)?;
         let mut policies = Vec::new();
-        for (bundle, (slot, incarnation)) in desired.policies.iter().zip(slots) {
+        for (bundle, (slot, incarnation)) in candidates.into_iter().zip(slots) {
             let table = put(slot, incarnation, bundle.image())?;
             policies.push(PolicyRecord {
                 name: bundle.name().to_owned(),
@@ -528,8 +562,8 @@ impl Plan {
     }
 }
 
-fn refuse_duplicates(policies: &[VerifiedBundle]) -> Result<(), InstallError> {
-    let mut seen: BTreeMap<&str, &VerifiedBundle> = BTreeMap::new();
+fn refuse_duplicates(policies: &[&Candidate]) -> Result<(), InstallError> {
+    let mut seen: BTreeMap<&str, &Candidate> = BTreeMap::new();
     for bundle in policies {
         if let Some(first) = seen.insert(bundle.name(), bundle) {
             return Err(InstallError::DuplicateName {
@@ -546,7 +580,7 @@ fn refuse_duplicates(policies: &[VerifiedBundle]) -> Result<(), InstallError> {
 /// and only when none is left one that this installation frees.
 fn assign_slots(
     before: &Snapshot,
-    policies: &[VerifiedBundle],
+    policies: &[&Candidate],
     incarnations: &mut Counter,
 ) -> Result<Vec<(Slot, u32)>, InstallError> {
     let room = index(SLOTS - SLOT_FIRST_POLICY);

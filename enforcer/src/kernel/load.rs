@@ -4,6 +4,7 @@ use std::{
     fmt, fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use super::{
@@ -22,6 +23,7 @@ use enforcer_common::{
     hook::{Attach, Hook},
     maps,
 };
+use sha2::{Digest as _, Sha256};
 
 /// The BPF object, as `build.rs` built it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/enforcer.bpf.o"));
@@ -36,6 +38,13 @@ const LOGS: &str = "AYA_LOGS";
 #[must_use]
 pub const fn object_digest() -> &'static str {
     env!("ENFORCER_OBJECT_DIGEST")
+}
+
+/// The whole SHA-256 of the object that this program loads, of the very bytes.
+#[must_use]
+pub fn object_sha256() -> [u8; 32] {
+    static DIGEST: OnceLock<[u8; 32]> = OnceLock::new();
+    *DIGEST.get_or_init(|| Sha256::digest(OBJECT).into())
 }
 
 /// An object that cannot be loaded.
@@ -264,6 +273,7 @@ mod tests {
     #[test]
     fn the_digest_can_be_a_directory_name() {
         assert_eq!(object_digest().len(), 16);
+        assert!(hex::encode(object_sha256()).starts_with(object_digest()), "the digest of other bytes");
         assert!(object_digest().bytes().all(|byte| byte.is_ascii_hexdigit()));
     }
 }

@@ -16,7 +16,7 @@ use super::{
     btf::{BtfError, KernelTypes},
     probe::Root,
 };
-use crate::{bundle::verify::VerifiedBundle, policy::image::PolicyImage};
+use crate::{bundle::verify::Candidate, policy::image::PolicyImage};
 
 /// In every kernel with IMA; `bpf_ima_file_hash` ends there.
 pub(super) const IMA: &str = "ima_file_hash";
@@ -196,16 +196,17 @@ pub enum Unsupported {
 ///
 /// # Errors
 /// [`Unsupported`] for the first such policy.
-pub fn check<'t>(
-    policies: &[VerifiedBundle],
+pub fn check<'t, P: AsRef<Candidate>>(
+    policies: &[P],
     attached: &[Hook],
     root: Root<'_>,
     types: impl Fn() -> Result<&'t KernelTypes, BtfError>,
 ) -> Result<(), Unsupported> {
+    let policies: Vec<&Candidate> = policies.iter().map(AsRef::as_ref).collect();
     // Where nothing is attached nothing is enforced; `run` asks again when it has attached.
     let missing = |optional: &&Optional| !attached.is_empty() && !attached.contains(&optional.hook);
     for optional in OPTIONAL.iter().filter(missing) {
-        let relies = |bundle: &&VerifiedBundle| relies_on(bundle.image(), optional.privilege);
+        let relies = |bundle: &&&Candidate| relies_on(bundle.image(), optional.privilege);
         if let Some(bundle) = policies.iter().find(relies)
             && optional.is_missed(types()?)
         {
@@ -228,7 +229,7 @@ fn relies_on(image: &PolicyImage, privilege: Privilege) -> bool {
     image.privileges & privilege.bit() == 0 && mode != Some(Mode::Audit)
 }
 
-fn named(bundle: &VerifiedBundle) -> (String, String) {
+fn named(bundle: &Candidate) -> (String, String) {
     (bundle.name().to_owned(), bundle.origin().to_owned())
 }
 
@@ -243,6 +244,7 @@ mod tests {
     use std::{collections::BTreeMap, fs};
 
     use super::*;
+    use crate::bundle::verify::VerifiedBundle;
     use crate::kernel::{btf::tests::Writer, testing::image_of};
 
     fn types(functions: &[&str]) -> KernelTypes {

@@ -41,6 +41,26 @@ pub struct Policy {
     pub privileges: Vec<(Privilege, Origin)>,
 }
 
+impl Policy {
+    /// The policy for the same workloads that allows nothing.
+    #[must_use]
+    pub fn denying_all(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            selector: self.selector.clone(),
+            modes: Modes::all(Mode::Enforce),
+            rules: Vec::new(),
+            objects: Vec::new(),
+            pins: Vec::new(),
+            addresses: Vec::new(),
+            switches: Vec::new(),
+            families: Vec::new(),
+            privileges: Vec::new(),
+        }
+    }
+}
+
 /// Where in the file something stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {

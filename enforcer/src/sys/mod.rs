@@ -59,11 +59,17 @@ pub fn readiness(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<OwnedFd>> {
     registered.map_err(|error| error.into_parts().1)
 }
 
+/// The effective user.
+#[must_use]
+pub fn effective_user() -> u32 {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Whether the effective user is root.
 #[must_use]
 pub fn is_root() -> bool {
-    // SAFETY: takes nothing, cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    effective_user() == 0
 }
 
 /// Fills `SIGPIPE`'s default in, so that `enforcer events | head` ends quietly.

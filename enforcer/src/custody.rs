@@ -1,0 +1,226 @@
+//! What is in force is looked after: how it gets there at start, reload and apply; what happens when it is refused; and
+//! whether the platform still is what it was admitted for.
+#![forbid(unsafe_code)]
+
+use std::time::SystemTime;
+
+use crate::{
+    admission::{Alarm, Measured, Measurements, Platform as _, Refusal, Standing, recheck, records},
+    bundle::{
+        anchors::{Anchors, OnRefuse},
+        verify::Trust,
+    },
+    events::{
+        admission::{AdmissionRecord, Consequence},
+        record::Record,
+    },
+    intake::{Intake, IntakeError, Taken, connect},
+    kernel::{
+        btf::KernelTypes,
+        install::{Desired, rehearse, rehearse_first},
+        load::available_hooks,
+        maps::{BpfMaps, Sizes},
+        pin::Pins,
+        probe::Root,
+        state::StateFile,
+        support,
+    },
+    session::{Put, Session, SessionError},
+};
+
+/// Where records about policies go.
+pub type Report<'r> = &'r dyn Fn(Record);
+
+/// Whether candidates could be installed when nothing is attached yet, or what another daemon left is.
+///
+/// # Errors
+/// Why not, for people.
+pub fn fits_at_start(
+    candidates: &[crate::bundle::verify::Candidate],
+    launchers: &[String],
+    sizes: &Sizes,
+    pins: &Pins,
+    runtime: &std::path::Path,
+    types: &KernelTypes,
+) -> Result<(), String> {
+    let hooks = available_hooks(types).map_err(|error| error.to_string())?;
+    support::check(candidates, &hooks, Root(std::path::Path::new("/")), || Ok(types))
+        .map_err(|error| error.to_string())?;
+    let desired = Desired { policies: candidates, launchers };
+    match BpfMaps::open(&pins.maps()) {
+        Ok(maps) => rehearse(&maps, &StateFile::in_directory(runtime), &desired),
+        Err(_) => rehearse_first(*sizes, &desired),
+    }
+    .map_err(|error| error.to_string())
+}
+
+/// Takes what shall be in force when the daemon starts: a break-glass bundle that is in use, else what the directories say.
+/// When that is refused, what the anchors say about refusals is done.
+///
+/// `None`: nothing could be taken, and what the kernel holds from before stays.
+///
+/// # Errors
+/// [`IntakeError`] when there is nothing to fall back to.
+pub fn take_at_start(
+    intake: &Intake,
+    report: Report<'_>,
+    fits: impl Fn(&[crate::bundle::verify::Candidate]) -> Result<(), String>,
+    holds_policies: bool,
+) -> Result<Option<Taken>, IntakeError> {
+    if let Some(taken) = break_glass_in_use(intake, report, &fits) {
+        return Ok(Some(taken));
+    }
+    let error = match intake.take(&fits) {
+        Ok(taken) => return Ok(Some(taken)),
+        Err(error) => error,
+    };
+    let (taken, consequence) = match intake.on_refuse() {
+        Some(OnRefuse::LastGood) => match intake.take_last_good(&fits) {
+            Ok(taken) => (Some(taken), Consequence::LastGood),
+            Err(_) if holds_policies => (None, Consequence::Unchanged),
+            Err(_) => (None, Consequence::Nothing),
+        },
+        Some(OnRefuse::DenyAll) => {
+            let taken = intake.deny_all();
+            let denies = !taken.policies.is_empty();
+            (denies.then_some(taken), if denies { Consequence::DenyAll } else { Consequence::Nothing })
+        }
+        None => (None, Consequence::Nothing),
+    };
+    refused(report, "start", &error, consequence);
+    if consequence == Consequence::Nothing {
+        return Err(error);
+    }
+    tracing::error!(?consequence, "the policies are refused: {error}");
+    if consequence == Consequence::DenyAll {
+        measure_denial(intake, error.reason());
+    }
+    Ok(taken)
+}
+
+fn break_glass_in_use(
+    intake: &Intake,
+    report: Report<'_>,
+    fits: &impl Fn(&[crate::bundle::verify::Candidate]) -> Result<(), String>,
+) -> Option<Taken> {
+    match intake.break_glass()?.take(fits) {
+        Ok(taken) => Some(taken),
+        Err(error) => {
+            tracing::warn!("the break-glass policy is not in force any more: {error}");
+            refused(report, "start", &error, Consequence::Unchanged);
+            intake.end_break_glass();
+            None
+        }
+    }
+}
+
+/// Puts in force what was taken, keeps a copy, and notes what later checks compare with.
+///
+/// # Errors
+/// [`SessionError`]. After one, what was in force still is.
+pub fn put(
+    session: &mut Session,
+    intake: &Intake,
+    taken: &Taken,
+    launchers: &[String],
+    occasion: &str,
+    report: Report<'_>,
+) -> Result<Put, SessionError> {
+    let put = session.put(&taken.policies, launchers)?;
+    if let Err(error) = intake.keep(taken) {
+        tracing::error!(%error, "the bundle in force cannot be kept for the next start");
+    }
+    let denies = taken.policies.iter().any(|policy| *policy.trust() == Trust::DenyAll);
+    if !denies && let Err(error) = records::note_standing(&intake.places, taken.report.as_ref()) {
+        tracing::error!(%error, "what is in force cannot be noted; later checks of the platform do not cover it");
+    }
+    if let Some(admitted) = &taken.report {
+        report(Record::Admission(Box::new(AdmissionRecord::admitted(occasion, admitted))));
+    }
+    Ok(put)
+}
+
+/// Says that policies were refused, in the log of events.
+pub fn refused(report: Report<'_>, occasion: &str, error: &IntakeError, consequence: Consequence) {
+    let record = AdmissionRecord::refused(occasion, error.reason(), error.to_string(), consequence);
+    report(Record::Admission(Box::new(record)));
+}
+
+/// What a check of the platform found.
+#[derive(Debug)]
+pub enum Finding {
+    /// Nothing that was signed is in force.
+    Unsigned,
+    /// It is as it was.
+    Well,
+    /// What is in force has expired.
+    Expired(Standing),
+    /// The platform changed, or cannot be proved any more.
+    Changed(Box<Refusal>),
+}
+
+/// Checks the platform. Waits for the TPM, up to its deadline.
+#[must_use]
+pub fn check(intake: &Intake) -> Finding {
+    let standing = match records::standing(&intake.places) {
+        Ok(Some(standing)) => standing,
+        Ok(None) => return Finding::Unsigned,
+        Err(error) => return Finding::Changed(Box::new(error.into())),
+    };
+    if standing.is_expired(SystemTime::now()) {
+        return Finding::Expired(standing);
+    }
+    if standing.bound.is_empty() {
+        return Finding::Well;
+    }
+    let proved = Anchors::read(&intake.anchors)
+        .map_err(|error| Refusal::Anchors(error.to_string()))
+        .and_then(|anchors| connect(&anchors))
+        .and_then(|tpm| recheck(&tpm, &standing, &intake.places));
+    match proved {
+        Ok(()) => Finding::Well,
+        Err(refusal) => Finding::Changed(Box::new(refusal)),
+    }
+}
+
+/// Raises an alarm, unless it stands already. Tells whether it is new.
+#[must_use]
+pub fn raise(intake: &Intake, reason: &str, message: &str, consequence: Consequence, report: Report<'_>) -> bool {
+    let alarm = Alarm { reason: reason.into(), message: message.into() };
+    let standing = records::alarm(&intake.places).ok().flatten();
+    if standing.is_some_and(|standing| standing.reason == alarm.reason) {
+        return false;
+    }
+    tracing::error!(reason, ?consequence, "ALARM: {message}");
+    report(Record::Admission(Box::new(AdmissionRecord::alarm(reason, message.into(), consequence))));
+    if let Err(error) = records::note_alarm(&intake.places, Some(&alarm)) {
+        tracing::error!(%error, "the alarm cannot be noted");
+    }
+    true
+}
+
+/// Ends the alarm that stands, if one does.
+pub fn all_clear(intake: &Intake) {
+    if matches!(records::alarm(&intake.places), Ok(Some(_))) {
+        tracing::warn!("the alarm is over: the platform is proved again");
+        if let Err(error) = records::note_alarm(&intake.places, None) {
+            tracing::error!(%error, "the alarm cannot be ended");
+        }
+    }
+}
+
+/// Measures that nothing is allowed any more. Best effort: denying does not wait for a TPM.
+pub fn measure_denial(intake: &Intake, reason: &'static str) {
+    let measured = Anchors::read(&intake.anchors)
+        .map_err(|error| Refusal::Anchors(error.to_string()))
+        .and_then(|anchors| {
+            let tpm = connect(&anchors)?;
+            let measurements = Measurements::open(&intake.places, &anchors)?;
+            let pcr = measurements.pcr();
+            let current = tpm.read_pcrs(&[pcr].into())?;
+            measurements.measure(&tpm, current.get(pcr), &[Measured::DenyAll(reason)])
+        });
+    if let Err(error) = measured {
+        tracing::error!(%error, "it cannot be measured that nothing is allowed");
+    }
+}

@@ -1,0 +1,178 @@
+//! What the TPM's memory decides: versions, replaced and cleared slots, loaders at the same time.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
+
+use enforcer::{
+    admission::{Enrolled, Machine, Platform, Refusal, admit, platform::Slot},
+    bundle::{
+        anchors::DEFAULT_SLOT,
+        approval::{Digest, SlotPlan, SlotRecord},
+        key::{PublicKey, SecretKey},
+        signed::SignedSet,
+        sources::{self, Sources},
+        statement::Statement,
+    },
+    intake::connect,
+    kernel::load::object_sha256,
+    measured::pcr::{PcrIndex, PcrValues},
+    tpm::{NvIndex, Quoted},
+};
+
+use super::world::{POLICY, World};
+
+fn version(world: &World) -> u64 {
+    SlotRecord::from_bytes(&world.traces().0.unwrap()).version
+}
+
+#[test]
+fn an_older_version_is_refused() {
+    let world = World::new();
+    let old = world.sign(&world.statement(5));
+    world.deliver(&old);
+    world.take().unwrap();
+    world.admit(6);
+    assert_eq!(version(&world), 6);
+    world.deliver(&old);
+    assert_eq!(world.refused(), "rollback");
+    assert!(world.complaint().contains("version 6 was admitted before, and 5 is older"));
+    // Over a reboot as well.
+    std::fs::remove_dir_all(world.path("runtime")).unwrap();
+    world.tpm.reset();
+    world.boot();
+    assert_eq!(world.refused(), "rollback");
+}
+
+#[test]
+fn the_same_version_with_other_bytes_is_refused() {
+    let world = World::new();
+    world.admit(5);
+    let until = SystemTime::now() + Duration::from_secs(3600);
+    world.deliver(&world.sign(&Statement { not_after: Some(until), ..world.statement(5) }));
+    assert_eq!(world.refused(), "rollback");
+    assert!(world.complaint().contains("other contents"));
+}
+
+#[test]
+fn a_replaced_slot_is_refused() {
+    let world = World::new();
+    world.admit(5);
+    let index = NvIndex::try_from(DEFAULT_SLOT).unwrap();
+    let theirs = SecretKey::generate().unwrap();
+    let plan = SlotPlan::new(DEFAULT_SLOT, &theirs.public());
+    world.open().undefine_slot(index).unwrap();
+    world.open().define_slot(index, &plan.auth_policy()).unwrap();
+    world.deliver(&world.sign(&world.statement(4)));
+    assert_eq!(world.refused(), "slot-replaced");
+}
+
+#[test]
+fn a_slot_that_was_made_anew_by_root_is_not_taken_for_the_old_one() {
+    let world = World::new();
+    world.admit(5);
+    let index = NvIndex::try_from(DEFAULT_SLOT).unwrap();
+    world.open().undefine_slot(index).unwrap();
+    world.deliver(&world.sign(&world.statement(4)));
+    assert_eq!(world.refused(), "slot-missing");
+    // The very same index without its first record is not a slot yet.
+    let plan = world.anchors().tpm.plan(false).unwrap();
+    world.open().define_slot(index, &plan.auth_policy()).unwrap();
+    assert_eq!(world.refused(), "slot-replaced");
+}
+
+#[test]
+fn a_cleared_tpm_is_refused() {
+    let world = World::new();
+    world.admit(5);
+    // TPM2_Clear by the lockout hierarchy, which has no password.
+    world.tpm.authorized(0x126, &[0x4000_000a], &[]).unwrap();
+    world.deliver(&world.sign(&world.statement(4)));
+    // Clearing also sets its counters back, which shows at once; after the next boot the slot is missing.
+    assert_eq!(world.take().unwrap_err().reason(), "tpm-reset");
+    std::fs::remove_dir_all(world.path("runtime")).unwrap();
+    world.tpm.reset();
+    world.boot();
+    assert_eq!(world.refused(), "slot-missing");
+}
+
+/// A TPM to which somebody else's loader comes just before ours writes.
+struct Raced<'t> {
+    ours: &'t Enrolled,
+    rival: &'t dyn Fn(&Enrolled),
+}
+
+impl Platform for Raced<'_> {
+    fn read_pcrs(&self, pcrs: &BTreeSet<PcrIndex>) -> Result<PcrValues, Refusal> {
+        self.ours.read_pcrs(pcrs)
+    }
+
+    fn quote(&self, nonce: &Digest, pcrs: &BTreeSet<PcrIndex>) -> Result<Quoted, Refusal> {
+        self.ours.quote(nonce, pcrs)
+    }
+
+    fn slot(&self, index: u32) -> Result<Option<Slot>, Refusal> {
+        self.ours.slot(index)
+    }
+
+    fn write_slot(
+        &self,
+        plan: &SlotPlan,
+        record: SlotRecord,
+        pcrs: &PcrValues,
+        approval: &[u8],
+        key: &PublicKey,
+    ) -> Result<(), Refusal> {
+        (self.rival)(self.ours);
+        self.ours.write_slot(plan, record, pcrs, approval, key)
+    }
+
+    fn extend(&self, pcr: PcrIndex, digest: &Digest) -> Result<(), Refusal> {
+        self.ours.extend(pcr, digest)
+    }
+}
+
+#[test]
+fn of_two_loaders_the_tpm_lets_one_win() {
+    let world = World::new();
+    let (anchors, places, object) = (world.anchors(), world.places(), object_sha256());
+    let machine = Machine { anchors: &anchors, places: &places, object: &object };
+    let set = |name: &str, statement: &Statement| {
+        let directory = world.path(name);
+        world.put(&directory, POLICY, world.sign(statement).to_json().unwrap().as_bytes());
+        let Sources::Bundle(files) = sources::read(&[directory]).unwrap() else { panic!() };
+        SignedSet::open(files, &anchors, &object, SystemTime::now()).unwrap()
+    };
+    let until = Some(SystemTime::now() + Duration::from_secs(3600));
+    let ours = set("ours", &world.statement(9));
+    let theirs = set("theirs", &Statement { not_after: until, ..world.statement(9) });
+    let tpm = connect(&anchors).unwrap();
+    let race = |ours: &SignedSet, theirs: &SignedSet| {
+        let plan = anchors.tpm.plan(false).unwrap();
+        let rival = |tpm: &Enrolled| {
+            let approval = theirs.approval(0, &plan, &world.slot_key.public()).unwrap();
+            tpm.write_slot(&plan, theirs.record(), &world.booted(), &approval, &world.slot_key.public()).unwrap();
+        };
+        let raced = Raced { ours: &tpm, rival: &rival };
+        admit(ours.clone(), &machine, || Ok(raced), |_| Ok(())).map(drop).map_err(|refusal| refusal.reason())
+    };
+    // Other contents: the TPM refuses the second write.
+    assert_eq!(race(&ours, &theirs), Err("rollback"));
+    assert_eq!(tpm.slot(DEFAULT_SLOT).unwrap().unwrap().record, Some(theirs.record()));
+    // The same bundle: that somebody else was faster does not matter.
+    let next = set("next", &world.statement(10));
+    assert_eq!(race(&next, &next), Ok(()));
+}
+
+#[test]
+fn the_copy_that_was_kept_is_admitted_again_and_an_older_copy_is_not() {
+    let world = World::new();
+    world.admit(1);
+    let intake = world.intake();
+    assert!(intake.take_last_good(|_| Ok(())).unwrap().report.unwrap().already_active);
+    let old = std::fs::read(world.path("state/last-good/bundle.pcrsig.json")).unwrap();
+    world.admit(2);
+    std::fs::write(world.path("state/last-good/bundle.pcrsig.json"), old).unwrap();
+    assert_eq!(intake.take_last_good(|_| Ok(())).unwrap_err().reason(), "rollback");
+}
