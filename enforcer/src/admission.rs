@@ -126,16 +126,20 @@ fn with_tpm<P: Platform>(
             return Err(Refusal::SlotLost);
         }
     }
-    let measured = measurements.measure(tpm, state.pcrs.get(measurements.pcr()), &[
-        Measured::Anchors(anchors.digest),
-        Measured::Object(*machine.object),
-        Measured::Policy {
-            policy: statement.policy.clone(),
-            version: statement.version,
-            statement: set.record().statement,
-            break_glass: statement.break_glass,
-        },
-    ])?;
+    let measured = measurements.measure(
+        tpm,
+        state.pcrs.get(measurements.pcr()),
+        &[
+            Measured::Anchors(anchors.digest),
+            Measured::Object(*machine.object),
+            Measured::Policy {
+                policy: statement.policy.clone(),
+                version: statement.version,
+                statement: set.record().statement,
+                break_glass: statement.break_glass,
+            },
+        ],
+    )?;
     records::note_boot(places, state.reset_count)?;
     let grounds = Grounds {
         policy: statement.policy.clone(),

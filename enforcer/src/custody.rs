@@ -185,7 +185,13 @@ pub fn check(intake: &Intake) -> Finding {
 
 /// Raises an alarm, unless it stands already. Tells whether it is new.
 #[must_use]
-pub fn raise(intake: &Intake, reason: &str, message: &str, consequence: Consequence, report: Report<'_>) -> bool {
+pub fn raise(
+    intake: &Intake,
+    reason: &str,
+    message: &str,
+    consequence: Consequence,
+    report: Report<'_>,
+) -> bool {
     let alarm = Alarm { reason: reason.into(), message: message.into() };
     let standing = records::alarm(&intake.places).ok().flatten();
     if standing.is_some_and(|standing| standing.reason == alarm.reason) {

@@ -94,7 +94,10 @@ pub fn run(config: &Config) -> Result<()> {
             return Err(error);
         }
     };
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(config, attached, pipeline))
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(config, attached, pipeline))
 }
 
 /// Policies first: what is wrong with them must not leave a host with half a start.
@@ -114,16 +117,15 @@ fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
     };
     let holds_policies = BpfMaps::open(&config.pins.maps())
         .is_ok_and(|maps| maps.control().is_ok_and(|control| control.generation != 0));
-    let taken = custody::take_at_start(&config.intake, &report, fits, holds_policies)
-        .map_err(anyhow_with_places)?;
+    let taken =
+        custody::take_at_start(&config.intake, &report, fits, holds_policies).map_err(anyhow_with_places)?;
     let attached = attach::start(&types, &config.sizes, &config.pins)
         .context("enforcement cannot be turned on; `enforcer probe` tells what this machine lacks")?;
     announce(&attached);
     let mut session = Session::open(lock, &config.runtime, &config.pins)?;
     if let Some(taken) = taken {
         warn(&taken);
-        let put =
-            custody::put(&mut session, &config.intake, &taken, &config.launchers, "start", &report)?;
+        let put = custody::put(&mut session, &config.intake, &taken, &config.launchers, "start", &report)?;
         log_put(&taken, &put);
     }
     Ok(attached)
@@ -219,7 +221,8 @@ fn follow(config: &Config, found: Finding, pipeline: &Pipeline) {
             reload(config, pipeline);
         }
         Finding::Expired(standing) => {
-            let message = format!("{} version {} has expired; sign a new version", standing.policy, standing.version);
+            let message =
+                format!("{} version {} has expired; sign a new version", standing.policy, standing.version);
             alarm(config, "expired", &message, pipeline);
         }
         Finding::Changed(refusal) => alarm(config, refusal.reason(), &refusal.to_string(), pipeline),

@@ -218,7 +218,12 @@ impl Evidence {
     ///
     /// # Errors
     /// [`EvidenceError`]: the first link that does not hold.
-    pub fn verify(&self, ak_name: &Name, nonce: &[u8; 32], anchors: &Anchors) -> Result<Verdict, EvidenceError> {
+    pub fn verify(
+        &self,
+        ak_name: &Name,
+        nonce: &[u8; 32],
+        anchors: &Anchors,
+    ) -> Result<Verdict, EvidenceError> {
         let quote = SignedQuote {
             attest: decoded("attest", &self.attest)?,
             signature: decoded("signature", &self.signature)?,
@@ -250,7 +255,11 @@ impl Evidence {
         let holds = |pcrs: &PcrValues| pcrs.iter().all(|(pcr, value)| self.pcrs.get(pcr) == Some(value));
         Ok(Verdict {
             state: statement.bindings.iter().find(|binding| holds(&binding.pcrs)).map(|it| it.label.clone()),
-            files: statement.policies.iter().map(|(name, digest)| (name.clone(), hex::encode(digest))).collect(),
+            files: statement
+                .policies
+                .iter()
+                .map(|(name, digest)| (name.clone(), hex::encode(digest)))
+                .collect(),
             policy: statement.policy,
             version: statement.version,
             statement: digest,
@@ -298,7 +307,11 @@ impl Evidence {
     }
 
     /// The statement of the bundle that was measured, if the keys signed it.
-    fn bundle_measured_as(&self, text: &str, anchors: &Anchors) -> Result<(Statement, String), EvidenceError> {
+    fn bundle_measured_as(
+        &self,
+        text: &str,
+        anchors: &Anchors,
+    ) -> Result<(Statement, String), EvidenceError> {
         let measured = text.rsplit(':').next().unwrap_or_default();
         let bundle = self.bundle.as_ref().ok_or_else(|| EvidenceError::NoBundle(measured.to_owned()))?;
         let (role, threshold) = if text.starts_with("break-glass:") {

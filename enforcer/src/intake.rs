@@ -57,7 +57,10 @@ pub enum IntakeError {
     #[error(transparent)]
     Sources(#[from] SourcesError),
     /// No bundle where there has to be one.
-    #[error("there is no bundle (*.pcrsig.json) in {}, but the anchors name keys, so there has to be one", list(looked))]
+    #[error(
+        "there is no bundle (*.pcrsig.json) in {}, but the anchors name keys, so there has to be one",
+        list(looked)
+    )]
     NoBundle {
         /// Where it was looked for.
         looked: Vec<PathBuf>,
@@ -190,7 +193,8 @@ impl Intake {
         fits: impl FnOnce(&[Candidate]) -> Result<(), String>,
     ) -> Result<Taken, IntakeError> {
         let origin = files.origin.clone();
-        let refused = |refusal: Refusal| IntakeError::Refused { origin: origin.clone(), refusal: Box::new(refusal) };
+        let refused =
+            |refusal: Refusal| IntakeError::Refused { origin: origin.clone(), refusal: Box::new(refusal) };
         let object = object_sha256();
         let set = match SignedSet::open(files.clone(), anchors, &object, SystemTime::now()) {
             Ok(set) => set,
@@ -199,8 +203,7 @@ impl Intake {
             Err(error) => return Err(refused(error.into())),
         };
         let machine = Machine { anchors, places: &self.places, object: &object };
-        let (admitted, report) =
-            admit(set, &machine, || connect(anchors), fits).map_err(refused)?;
+        let (admitted, report) = admit(set, &machine, || connect(anchors), fits).map_err(refused)?;
         let policies = VerifiedBundle::accept_admitted(admitted);
         Ok(Taken { policies, report: Some(report), files: Some(files) })
     }

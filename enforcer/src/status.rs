@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    time::SystemTime,
 };
 
 use enforcer_common::{
@@ -13,6 +14,7 @@ use enforcer_common::{
 use serde::Serialize;
 
 use crate::{
+    admission::{Places, Standing, records},
     cgroups::Hierarchy,
     events::text,
     kernel::{
@@ -39,6 +41,8 @@ pub struct Status {
     pub daemon: bool,
     /// The generation in force.
     pub generation: Option<u64>,
+    /// What was admitted and is in force, if it was signed.
+    pub standing: Option<Standing>,
     /// Links.
     pub links: Links,
     /// Policies.
@@ -107,8 +111,26 @@ pub fn look(runtime: &Path, pins: &Pins) -> Status {
         Ok(maps) => look_at_maps(&maps, runtime, &mut status),
         Err(error) => status.problems.push(error.to_string()),
     }
+    let places = Places { runtime: runtime.to_owned(), ..Places::default() };
+    look_at_platform(&places, &mut status);
     status.healthy = status.problems.is_empty();
     status
+}
+
+/// What was admitted, and what the daemon found out about the platform since.
+fn look_at_platform(places: &Places, status: &mut Status) {
+    match records::standing(places) {
+        Ok(standing) => status.standing = standing,
+        Err(error) => status.problems.push(error.to_string()),
+    }
+    if status.standing.as_ref().is_some_and(|standing| standing.is_expired(SystemTime::now())) {
+        status.problems.push("what is in force has expired; sign a new version".to_owned());
+    }
+    match records::alarm(places) {
+        Ok(Some(alarm)) => status.problems.push(format!("ALARM ({}): {}", alarm.reason, alarm.message)),
+        Ok(None) => {}
+        Err(error) => status.problems.push(error.to_string()),
+    }
 }
 
 fn look_at_links(pins: &Pins, status: &mut Status) {

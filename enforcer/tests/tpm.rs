@@ -10,12 +10,5 @@ mod tpm {
     mod slot;
 }
 
-/// Policies admitted by it: every refusal, and what is measured and proved elsewhere.
-mod admission {
-    mod bundles;
-    mod emergencies;
-    mod evidence;
-    mod platforms;
-    mod slots;
-    mod world;
-}
+#[path = "admission/mod.rs"]
+mod admission;

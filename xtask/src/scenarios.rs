@@ -47,32 +47,60 @@ pub(crate) enum Run {
 }
 
 /// All stories.
-const SCENARIOS: &[Scenario] = &[Scenario {
-    suite: "measured_boot",
-    kernels: &["6.12"],
-    boots: &[
-        Boot {
-            run: Run::Test("the_log_replays_to_the_tpms_registers"),
-            kernel_parameters: "lockdown=integrity",
-            tpm: Some(TpmInterface::Tis),
-        },
-        Boot {
-            run: Run::Test("another_command_line_is_named_and_the_tpm_remembers"),
-            kernel_parameters: "lockdown=none",
-            tpm: Some(TpmInterface::Tis),
-        },
-        Boot {
-            run: Run::Test("the_first_boot_again_through_the_other_interface"),
-            kernel_parameters: "lockdown=integrity",
-            tpm: Some(TpmInterface::Crb),
-        },
-        Boot {
-            run: Run::Command { argv: &["test", "!", "-e", "/dev/tpm0"], status: 0 },
-            kernel_parameters: "lockdown=integrity",
-            tpm: None,
-        },
-    ],
-}];
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        suite: "measured_boot",
+        kernels: &["6.12"],
+        boots: &[
+            Boot {
+                run: Run::Test("the_log_replays_to_the_tpms_registers"),
+                kernel_parameters: "lockdown=integrity",
+                tpm: Some(TpmInterface::Tis),
+            },
+            Boot {
+                run: Run::Test("another_command_line_is_named_and_the_tpm_remembers"),
+                kernel_parameters: "lockdown=none",
+                tpm: Some(TpmInterface::Tis),
+            },
+            Boot {
+                run: Run::Test("the_first_boot_again_through_the_other_interface"),
+                kernel_parameters: "lockdown=integrity",
+                tpm: Some(TpmInterface::Crb),
+            },
+            Boot {
+                run: Run::Command { argv: &["test", "!", "-e", "/dev/tpm0"], status: 0 },
+                kernel_parameters: "lockdown=integrity",
+                tpm: None,
+            },
+        ],
+    },
+    Scenario {
+        suite: "signed_boots",
+        kernels: &["6.12"],
+        boots: &[
+            Boot {
+                run: Run::Test("the_first_boot_enrols_admits_and_proves"),
+                kernel_parameters: "lockdown=none",
+                tpm: Some(TpmInterface::Tis),
+            },
+            Boot {
+                run: Run::Test("another_command_line_is_refused_and_an_update_admits_both"),
+                kernel_parameters: "lockdown=none quiet",
+                tpm: Some(TpmInterface::Tis),
+            },
+            Boot {
+                run: Run::Test("back_in_the_first_state_the_old_version_is_refused"),
+                kernel_parameters: "lockdown=none",
+                tpm: Some(TpmInterface::Crb),
+            },
+            Boot {
+                run: Run::Test("without_a_tpm_nothing_is_admitted"),
+                kernel_parameters: "lockdown=none",
+                tpm: None,
+            },
+        ],
+    },
+];
 
 /// The story that this suite tells, if any.
 pub(crate) fn of(suite: &str) -> Option<&'static Scenario> {

@@ -160,7 +160,8 @@ pub fn replayed(records: &[Record], pcr: PcrIndex) -> Replay {
     let start = |record: &Record| record.remarks().get(START_VALUE)?.as_str()?.parse().ok();
     let ours: Vec<&Record> = records.iter().filter(|record| record.pcr() == pcr).collect();
     let from = ours.iter().rposition(|record| start(record).is_some());
-    let first = from.and_then(|at| ours.get(at)).and_then(|record| start(record)).unwrap_or_else(|| pcr.start());
+    let first =
+        from.and_then(|at| ours.get(at)).and_then(|record| start(record)).unwrap_or_else(|| pcr.start());
     let counted: Vec<Record> = ours.into_iter().skip(from.unwrap_or(0)).cloned().collect();
     replay_from(first, &counted, pcr)
 }

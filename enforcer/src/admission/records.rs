@@ -135,7 +135,8 @@ impl Standing {
     #[must_use]
     pub fn of(report: &Report) -> Self {
         let grounds = report.trust.grounds();
-        let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds =
+            |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         Self {
             trust: report.trust.word().into(),
             policy: grounds.map(|grounds| grounds.policy.clone()).unwrap_or_default(),
@@ -222,9 +223,7 @@ fn remove(path: &Path) -> Result<(), RecordError> {
 /// Refuses when the TPM was reset since the first admission of this boot.
 pub(super) fn refuse_reset(places: &Places, found: u32) -> Result<(), Refusal> {
     match read::<Boot>(&places.boot())? {
-        Some(boot) if boot.reset_count != found => {
-            Err(Refusal::Reset { expected: boot.reset_count, found })
-        }
+        Some(boot) if boot.reset_count != found => Err(Refusal::Reset { expected: boot.reset_count, found }),
         _ => Ok(()),
     }
 }

@@ -129,10 +129,7 @@ impl Refusal {
     pub(super) fn state(bindings: &[Binding], found: &PcrValues, places: &Places) -> Self {
         let differences: Vec<Difference> = bindings
             .iter()
-            .map(|binding| Difference {
-                label: binding.label.clone(),
-                pcrs: differing(&binding.pcrs, found),
-            })
+            .map(|binding| Difference { label: binding.label.clone(), pcrs: differing(&binding.pcrs, found) })
             .collect();
         let pcrs = differences.iter().flat_map(|difference| difference.pcrs.iter().map(|(pcr, ..)| *pcr));
         let component = super::records::changed_component(places, pcrs);

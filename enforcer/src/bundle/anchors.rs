@@ -341,9 +341,12 @@ impl Anchors {
 
     fn check(&self, wrong: &mut Vec<String>) {
         match &self.policy {
-            Some(policy) if !is_identifier(policy) => wrong.push(format!("{policy:?} is no name for a policy")),
+            Some(policy) if !is_identifier(policy) => {
+                wrong.push(format!("{policy:?} is no name for a policy"))
+            }
             None if !self.keys.is_empty() => {
-                wrong.push("there are keys, but `policy` does not say which policy this machine takes".into());
+                wrong
+                    .push("there are keys, but `policy` does not say which policy this machine takes".into());
             }
             _ => {}
         }
@@ -369,19 +372,21 @@ impl Anchors {
             wrong.push("no key has the role \"policy\"".into());
         }
         let tpm = &self.tpm;
-        for (name, text, length) in
-            [("ek_sha256", &tpm.ek_sha256, 64), ("ak_name", &tpm.ak_name, 68)]
-        {
+        for (name, text, length) in [("ek_sha256", &tpm.ek_sha256, 64), ("ak_name", &tpm.ak_name, 68)] {
             let hexadecimal = |text: &String| {
                 text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
             };
             if !text.as_ref().is_none_or(hexadecimal) {
-                wrong.push(format!("tpm.{name} is not {length} hexadecimal digits; `enforcer tpm enroll` prints it"));
+                wrong.push(format!(
+                    "tpm.{name} is not {length} hexadecimal digits; `enforcer tpm enroll` prints it"
+                ));
             }
         }
         for (name, index) in [("slot", tpm.slot), ("break_glass_slot", tpm.break_glass_slot)] {
             if index >> 24 != 1 {
-                wrong.push(format!("tpm.{name} is {index:#x}, which is no NV index (0x01000000 to 0x01ffffff)"));
+                wrong.push(format!(
+                    "tpm.{name} is {index:#x}, which is no NV index (0x01000000 to 0x01ffffff)"
+                ));
             }
         }
         if tpm.slot == tpm.break_glass_slot {
@@ -393,7 +398,10 @@ impl Anchors {
                 tpm.measure_pcr
             ));
         } else if BINDABLE.contains(&tpm.measure_pcr.number()) && tpm.measure_pcr.number() < 12 {
-            wrong.push(format!("tpm.measure_pcr is {}, which policies are bound to; 15 is usual", tpm.measure_pcr));
+            wrong.push(format!(
+                "tpm.measure_pcr is {}, which policies are bound to; 15 is usual",
+                tpm.measure_pcr
+            ));
         }
         if tpm.mode == TpmMode::Require && !self.keys.is_empty() && tpm.slot_key.is_none() {
             wrong.push("tpm.mode is \"require\", but tpm.slot_key is missing".into());

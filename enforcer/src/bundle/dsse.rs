@@ -87,11 +87,7 @@ impl Envelope {
     /// An envelope around a payload, without signatures yet.
     #[must_use]
     pub fn around(payload: &[u8]) -> Self {
-        Self {
-            payload_type: PAYLOAD_TYPE.into(),
-            payload: BASE64.encode(payload),
-            signatures: Vec::new(),
-        }
+        Self { payload_type: PAYLOAD_TYPE.into(), payload: BASE64.encode(payload), signatures: Vec::new() }
     }
 
     /// Adds a key's signature, in place of an earlier one of the same key.
@@ -164,7 +160,8 @@ mod tests {
         let public: Vec<PublicKey> = keys.iter().map(SecretKey::public).collect();
         let known: Vec<&PublicKey> = public.iter().take(2).collect();
         let mut envelope = Envelope::around(b"payload");
-        let valid = |envelope: &Envelope, needed| envelope.open(&known, needed).map(|(_, signers)| signers.len());
+        let valid =
+            |envelope: &Envelope, needed| envelope.open(&known, needed).map(|(_, signers)| signers.len());
         assert!(matches!(valid(&envelope, 0), Err(EnvelopeError::Threshold { valid: 0, needed: 1, .. })));
         envelope.sign(&keys[0]).unwrap();
         assert_eq!(valid(&envelope, 1), Ok(1));

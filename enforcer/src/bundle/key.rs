@@ -15,7 +15,9 @@ use p256::{
         signature::hazmat::{PrehashSigner as _, PrehashVerifier as _},
     },
     elliptic_curve::Generate as _,
-    pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding},
+    pkcs8::{
+        DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding,
+    },
 };
 use sha2::{Digest as _, Sha256};
 

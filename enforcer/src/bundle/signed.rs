@@ -255,7 +255,9 @@ impl SignedSet {
         let approved = plan.approved(self.record, state);
         let signed = approval::to_be_signed(&approved, approval::POLICY_REF);
         let of_binding = self.approvals.iter().filter(|approval| approval.binding == binding);
-        of_binding.filter_map(|approval| BASE64.decode(&approval.sig).ok()).find(|der| key.signed_digest(&signed, der))
+        of_binding
+            .filter_map(|approval| BASE64.decode(&approval.sig).ok())
+            .find(|der| key.signed_digest(&signed, der))
     }
 }
 
@@ -407,4 +409,3 @@ fn check_subjects(
 
 /// For messages: what the BPF object is called among the subjects.
 pub const OBJECT: &str = OBJECT_NAME;
-

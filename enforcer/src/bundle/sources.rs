@@ -49,7 +49,9 @@ pub enum SourcesError {
 
 fn mixed(bundles: &[PathBuf]) -> String {
     match bundles {
-        [one] => format!("policies are named that do not lie beside {}; a bundle is the whole set", one.display()),
+        [one] => {
+            format!("policies are named that do not lie beside {}; a bundle is the whole set", one.display())
+        }
         [] => "no bundle is named".into(),
         [first, second, ..] => format!(
             "there are several bundles, {} and {}; a bundle is the whole set of a machine, so name one",
@@ -194,7 +196,8 @@ fn is_hidden(path: &Path) -> bool {
 }
 
 fn is_bundle(path: &Path) -> bool {
-    let ending = path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(signed::ENDING.as_bytes()));
+    let ending =
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(signed::ENDING.as_bytes()));
     ending && !is_hidden(path) && path.is_file()
 }
 
@@ -257,7 +260,9 @@ mod tests {
             fs::write(path(name), GOOD).unwrap();
         }
         let bundle = |paths: &[PathBuf]| match read(paths) {
-            Ok(Sources::Bundle(files)) => (files.policies.into_keys().collect::<Vec<_>>(), files.nothing_else),
+            Ok(Sources::Bundle(files)) => {
+                (files.policies.into_keys().collect::<Vec<_>>(), files.nothing_else)
+            }
             other => panic!("{other:?}"),
         };
         let both = vec!["a.toml".to_owned(), "b.toml".to_owned()];

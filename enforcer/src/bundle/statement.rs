@@ -145,10 +145,9 @@ impl Statement {
     /// # Errors
     /// [`StatementError`].
     pub fn parse(payload: &[u8]) -> Result<Self, StatementError> {
-        let written: Written = serde_json::from_slice(payload)
-            .map_err(|error| StatementError::Malformed(error.to_string()))?;
-        for (found, expected) in
-            [(&written.kind, STATEMENT_TYPE), (&written.predicate_type, PREDICATE_TYPE)]
+        let written: Written =
+            serde_json::from_slice(payload).map_err(|error| StatementError::Malformed(error.to_string()))?;
+        for (found, expected) in [(&written.kind, STATEMENT_TYPE), (&written.predicate_type, PREDICATE_TYPE)]
         {
             if found != expected {
                 return Err(StatementError::Kind { found: found.clone(), expected });
@@ -192,9 +191,7 @@ impl Statement {
                 version: self.version,
                 bindings: self.bindings.iter().map(written_binding).collect(),
                 no_tpm: self.no_tpm,
-                not_after: self
-                    .not_after
-                    .map(|time| humantime::format_rfc3339_seconds(time).to_string()),
+                not_after: self.not_after.map(|time| humantime::format_rfc3339_seconds(time).to_string()),
                 ak_name: self.ak_name.clone(),
                 break_glass: self.break_glass,
             },
@@ -242,7 +239,9 @@ impl Statement {
             }
         }
         if let Some(name) = &self.ak_name
-            && !(name.len() == 68 && name.starts_with("000b") && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            && !(name.len() == 68
+                && name.starts_with("000b")
+                && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
         {
             return unusable(format!("{name:?} is no Name of a key"));
         }
@@ -322,11 +321,7 @@ fn binding(written: WrittenBinding) -> Result<Binding, StatementError> {
 }
 
 fn written_binding(binding: &Binding) -> WrittenBinding {
-    WrittenBinding {
-        label: binding.label.clone(),
-        bank: "sha256".into(),
-        pcrs: binding.pcrs.clone(),
-    }
+    WrittenBinding { label: binding.label.clone(), bank: "sha256".into(), pcrs: binding.pcrs.clone() }
 }
 
 fn time(text: &str) -> Result<SystemTime, StatementError> {

@@ -8,8 +8,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use super::{Outcome, output};
 use crate::bundle::{
     anchors::{
-        Anchors, Consent, DEFAULT_BREAK_GLASS_SLOT, DEFAULT_SLOT, OnRefuse, Role, TpmMode, Written, WrittenKey,
-        WrittenTpm,
+        Anchors, Consent, DEFAULT_BREAK_GLASS_SLOT, DEFAULT_SLOT, OnRefuse, Role, TpmMode, Written,
+        WrittenKey, WrittenTpm,
     },
     approval::{self, SlotPlan},
     key::{PublicKey, SecretKey},

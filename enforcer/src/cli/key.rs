@@ -36,7 +36,11 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
         Command::Gen { file } => generate(file),
         Command::Pub { file, id } => {
             let key = PublicKey::read(file).or_else(|_| SecretKey::read(file).map(|key| key.public()))?;
-            if *id { println!("{}", key.id()) } else { print!("{}", key.to_pem()?) }
+            if *id {
+                println!("{}", key.id())
+            } else {
+                print!("{}", key.to_pem()?)
+            }
             Ok(Outcome::Well)
         }
     }

@@ -190,7 +190,11 @@ fn policies(paths: &[PathBuf]) -> Result<(BTreeMap<String, Digest>, PathBuf)> {
         (Some(only), None) => Ok((digests, only)),
         (None, _) => bail!("there is no policy to sign"),
         (Some(one), Some(other)) => {
-            bail!("policies of one bundle lie in one directory, not in {} and {}", one.display(), other.display())
+            bail!(
+                "policies of one bundle lie in one directory, not in {} and {}",
+                one.display(),
+                other.display()
+            )
         }
     }
 }

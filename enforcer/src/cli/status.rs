@@ -1,6 +1,10 @@
 //! `enforcer status`.
 
-use std::{io::stdout, path::Path};
+use std::{
+    io::stdout,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Result;
 
@@ -42,6 +46,21 @@ fn print(status: &Status) {
     if let Some(generation) = status.generation {
         println!("generation   {generation}");
     }
+    if let Some(standing) = &status.standing {
+        let trust = if standing.is_break_glass() {
+            paint(&out, Colour::Red, "BREAK-GLASS")
+        } else {
+            standing.trust.clone()
+        };
+        let state =
+            standing.state.as_ref().map(|state| format!(", platform state {state}")).unwrap_or_default();
+        println!("admitted     {} version {}: {trust}{state}", standing.policy, standing.version);
+        if let Some(seconds) = standing.not_after {
+            let end = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            println!("             until {}", humantime::format_rfc3339_seconds(end));
+        }
+        println!("             statement {}", standing.statement);
+    }
     if status.policies.is_empty() {
         println!("policies     none: nothing is restricted");
     }
@@ -67,6 +86,7 @@ fn print_policy(policy: &PolicyStatus) {
     let out = stdout();
     let trust = match policy.trust.as_str() {
         "unsigned" => paint(&out, Colour::Red, "UNSIGNED"),
+        "deny-all" => paint(&out, Colour::Red, "NOTHING IS ALLOWED"),
         other => other.to_owned(),
     };
     let force = if policy.in_force { "" } else { ", NOT IN FORCE" };

@@ -156,27 +156,33 @@ fn status(path: &Path, format: Format) -> Result<Outcome> {
     }
     let well = is_pinned && !slots.is_empty() && slots.iter().all(|(_, _, state, _)| *state == "ours");
     match format {
-        Format::Json => println!("{}", json!({
-            "well": well,
-            "manufacturer": info.manufacturer,
-            "model": info.model,
-            "firmware_version": format!("{:016x}", info.firmware_version),
-            "banks": info.banks,
-            "ek_sha256": ek,
-            "ak_name": ak,
-            "pinned": is_pinned,
-            "lockout_auth_set": info.lockout_auth_set,
-            "clear_disabled": info.clear_disabled,
-            "slots": slots.iter().map(|(name, index, state, record)| json!({
-                "name": name,
-                "index": format!("{index:#010x}"),
-                "state": state,
-                "version": record.map(|record| record.version),
-                "statement": record.map(|record| hex::encode(record.statement)),
-            })).collect::<Vec<_>>(),
-        })),
+        Format::Json => println!(
+            "{}",
+            json!({
+                "well": well,
+                "manufacturer": info.manufacturer,
+                "model": info.model,
+                "firmware_version": format!("{:016x}", info.firmware_version),
+                "banks": info.banks,
+                "ek_sha256": ek,
+                "ak_name": ak,
+                "pinned": is_pinned,
+                "lockout_auth_set": info.lockout_auth_set,
+                "clear_disabled": info.clear_disabled,
+                "slots": slots.iter().map(|(name, index, state, record)| json!({
+                    "name": name,
+                    "index": format!("{index:#010x}"),
+                    "state": state,
+                    "version": record.map(|record| record.version),
+                    "statement": record.map(|record| hex::encode(record.statement)),
+                })).collect::<Vec<_>>(),
+            })
+        ),
         Format::Text => {
-            println!("TPM              {} {}, firmware {:016x}", info.manufacturer, info.model, info.firmware_version);
+            println!(
+                "TPM              {} {}, firmware {:016x}",
+                info.manufacturer, info.model, info.firmware_version
+            );
             println!("PCR banks        {}", info.banks.join(", "));
             println!("endorsement key  {ek}");
             println!("attestation key  {ak}");

@@ -70,17 +70,20 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     }
     let not_after = statement.not_after.map(|time| humantime::format_rfc3339_seconds(time).to_string());
     match args.format {
-        Format::Json => println!("{}", json!({
-            "policy": statement.policy,
-            "version": statement.version,
-            "statement": hex::encode(set.record().statement),
-            "break_glass": statement.break_glass,
-            "signers": signers,
-            "states": statement.bindings.iter().map(|binding| json!({"label": binding.label, "pcrs": binding.pcrs}))
-                .collect::<Vec<_>>(),
-            "not_after": not_after,
-            "policies": statement.policies.keys().collect::<Vec<_>>(),
-        })),
+        Format::Json => println!(
+            "{}",
+            json!({
+                "policy": statement.policy,
+                "version": statement.version,
+                "statement": hex::encode(set.record().statement),
+                "break_glass": statement.break_glass,
+                "signers": signers,
+                "states": statement.bindings.iter().map(|binding| json!({"label": binding.label, "pcrs": binding.pcrs}))
+                    .collect::<Vec<_>>(),
+                "not_after": not_after,
+                "policies": statement.policies.keys().collect::<Vec<_>>(),
+            })
+        ),
         Format::Text => {
             let kind = if statement.break_glass { "break-glass policy" } else { "policy" };
             println!("{}: {kind} {} version {}", set.origin(), statement.policy, statement.version);

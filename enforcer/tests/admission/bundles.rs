@@ -208,7 +208,11 @@ fn without_a_tpm_both_sides_have_to_consent() {
     assert!(report.measured.is_empty());
     // Rolled back, and equal with other contents.
     for version in [2, 3] {
-        let other = Statement { not_after: Some(SystemTime::now() + Duration::from_secs(99)), version, ..no_tpm.clone() };
+        let other = Statement {
+            not_after: Some(SystemTime::now() + Duration::from_secs(99)),
+            version,
+            ..no_tpm.clone()
+        };
         world.deliver(&world.sign(&other));
         assert_eq!(world.refused(), "rollback", "version {version}");
     }

@@ -74,7 +74,8 @@ fn it_expires_and_is_for_one_machine() {
     };
     world.deliver(&world.sign_with(&expired, &[&world.on_call]));
     assert_eq!(world.refused(), "expired");
-    let elsewhere = Statement { ak_name: Some(format!("000b{}", "22".repeat(32))), ..world.break_glass(1, HOUR) };
+    let elsewhere =
+        Statement { ak_name: Some(format!("000b{}", "22".repeat(32))), ..world.break_glass(1, HOUR) };
     world.deliver(&world.sign_with(&elsewhere, &[&world.on_call]));
     assert_eq!(world.refused(), "other-machine");
     let other_pcr7 = Statement {

@@ -2,9 +2,9 @@
 
 use enforcer::{
     admission::Measurements,
+    bundle::signed::SignedFile,
     evidence::{Evidence, EvidenceError, quoted_pcrs},
     intake::{bundle_in_force, connect},
-    bundle::signed::SignedFile,
     measured::own::{OwnLog, Record},
     tpm::{Name, QuoteError},
 };

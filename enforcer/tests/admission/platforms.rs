@@ -6,8 +6,8 @@ use enforcer::{
     admission::{
         Enrolled, Machine, Measured, Platform, Refusal, admit,
         platform::Slot,
-        records::{self, Standing},
         recheck,
+        records::{self, Standing},
     },
     bundle::{
         approval::{Digest, SlotPlan, SlotRecord},
@@ -61,7 +61,10 @@ fn an_update_goes_through_both_states() {
     };
     let old = Binding { label: "old".into(), pcrs: world.booted() };
     world.deliver(&world.sign(&Statement { bindings: vec![old, new.clone()], ..world.statement(2) }));
-    assert_eq!(world.take().unwrap().report.unwrap().trust.grounds().unwrap().binding.as_deref(), Some("old"));
+    assert_eq!(
+        world.take().unwrap().report.unwrap().trust.grounds().unwrap().binding.as_deref(),
+        Some("old")
+    );
     // The third version is for the new state only, and the machine is still in the old one.
     world.deliver(&world.sign(&Statement { bindings: vec![new], ..world.statement(3) }));
     assert_eq!(world.refused(), "platform-state");
@@ -90,7 +93,8 @@ fn another_tpm_is_refused() {
     fs::write(world.anchors_path(), redirected).unwrap();
     assert_eq!(world.take().unwrap_err().reason(), "other-tpm");
     // The endorsement key may be right, the attestation key has to be, too.
-    let other_ak = world.pins().lines().next().unwrap().to_owned() + &format!("\nak_name = \"000b{}\"\n", "11".repeat(32));
+    let other_ak = world.pins().lines().next().unwrap().to_owned()
+        + &format!("\nak_name = \"000b{}\"\n", "11".repeat(32));
     world.write_anchors("", &other_ak);
     assert_eq!(world.refused(), "other-ak");
     world.write_anchors("", "");

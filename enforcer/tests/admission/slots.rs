@@ -152,7 +152,8 @@ fn of_two_loaders_the_tpm_lets_one_win() {
         let plan = anchors.tpm.plan(false).unwrap();
         let rival = |tpm: &Enrolled| {
             let approval = theirs.approval(0, &plan, &world.slot_key.public()).unwrap();
-            tpm.write_slot(&plan, theirs.record(), &world.booted(), &approval, &world.slot_key.public()).unwrap();
+            tpm.write_slot(&plan, theirs.record(), &world.booted(), &approval, &world.slot_key.public())
+                .unwrap();
         };
         let raced = Raced { ours: &tpm, rival: &rival };
         admit(ours.clone(), &machine, || Ok(raced), |_| Ok(())).map(drop).map_err(|refusal| refusal.reason())

@@ -12,7 +12,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use enforcer::bundle::{sources, verify::InsecureUnsigned};
+use enforcer::bundle::{
+    anchors::Consent,
+    sources::{self, Sources},
+    verify::InsecureUnsigned,
+};
 use enforcer::kernel::pin::Pins;
 use enforcer::session::{Lock, RUNTIME_DIR, Session};
 use serde_json::Value;
@@ -157,8 +161,11 @@ impl Enforcer {
         let runtime = Path::new(RUNTIME_DIR);
         // One after the other: policies of one name share a file.
         let bundles = policies.map(|policy| {
-            let sources = sources::read(&[self.sentinel_policy(), write_policy(policy)]);
-            sources::verify(sources.expect("reading policies"), InsecureUnsigned::from_flag(true))
+            let files = [self.sentinel_policy(), write_policy(policy)];
+            let Sources::Unsigned(sources) = sources::read(&files).expect("reading policies") else {
+                panic!("nobody signed these");
+            };
+            sources::accept_unsigned(sources, InsecureUnsigned::of(true, Consent::Allow))
                 .expect("compiling policies")
         });
         assert_ne!(bundles[0][1].digest(), bundles[1][1].digest(), "two policies to swap");
@@ -330,46 +337,50 @@ impl Daemon {
     }
 
     fn start_child(policies: &[PathBuf]) -> Result<Self, String> {
-        let socket = Path::new(SCRATCH).join("notify");
-        let _ = fs::remove_file(&socket);
-        let notify = UnixDatagram::bind(&socket).expect("binding the notification socket");
-        notify.set_read_timeout(Some(Duration::from_millis(100))).expect("setting a timeout");
-        let output = File::options()
-            .create(true)
-            .append(true)
-            .open(daemon_output())
-            .expect("opening the daemon's log");
-        let mut child = Command::new(installed("enforcer"))
-            .args(["run", "--insecure-unsigned"])
-            .args(SIZES)
-            .arg("--event-log")
-            .arg(log_file())
-            .arg("--launcher")
-            .arg(installed("launcher"))
-            .args(policies)
-            .env("NOTIFY_SOCKET", &socket)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("duplicating the log"))
-            .stderr(output)
-            .spawn()
-            .expect("starting the daemon");
-        let said = || fs::read_to_string(daemon_output()).unwrap_or_default();
-        let started = Instant::now();
-        loop {
-            let mut message = [0; 4096];
-            if let Ok(length) = notify.recv(&mut message)
-                && String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1")
-            {
-                read_for_ever(notify);
-                return Ok(Self::Child(child));
-            }
-            if let Some(status) = child.try_wait().expect("looking at the daemon") {
-                return Err(format!("the daemon ended with {status}:\n{}", said()));
-            }
-            if started.elapsed() > LOAD_LIMIT {
-                let _ = child.kill();
-                return Err(format!("the daemon was not ready within {LOAD_LIMIT:?}:\n{}", said()));
-            }
+        let mut command = Command::new(installed("enforcer"));
+        command.args(["run", "--insecure-unsigned"]).args(SIZES).arg("--event-log").arg(log_file());
+        command.arg("--launcher").arg(installed("launcher")).args(policies);
+        start_until_ready(&mut command, &daemon_output()).map(Self::Child)
+    }
+}
+
+/// Starts a daemon and waits until it says that it is ready. What it writes goes to `output`.
+///
+/// # Errors
+/// What it said, when it ended or took too long.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn start_until_ready(command: &mut Command, output: &Path) -> Result<Child, String> {
+    let socket = Path::new(SCRATCH).join("notify");
+    fs::create_dir_all(SCRATCH).expect("creating the scratch directory");
+    let _ = fs::remove_file(&socket);
+    let notify = UnixDatagram::bind(&socket).expect("binding the notification socket");
+    notify.set_read_timeout(Some(Duration::from_millis(100))).expect("setting a timeout");
+    let written = File::options().create(true).append(true).open(output).expect("opening the daemon's log");
+    let mut child = command
+        .env("NOTIFY_SOCKET", &socket)
+        .stdin(Stdio::null())
+        .stdout(written.try_clone().expect("duplicating the log"))
+        .stderr(written)
+        .spawn()
+        .expect("starting the daemon");
+    let said = || fs::read_to_string(output).unwrap_or_default();
+    let started = Instant::now();
+    loop {
+        let mut message = [0; 4096];
+        if let Ok(length) = notify.recv(&mut message)
+            && String::from_utf8_lossy(&message[..length]).lines().any(|line| line == "READY=1")
+        {
+            read_for_ever(notify);
+            return Ok(child);
+        }
+        if let Some(status) = child.try_wait().expect("looking at the daemon") {
+            return Err(format!("the daemon ended with {status}:\n{}", said()));
+        }
+        if started.elapsed() > LOAD_LIMIT {
+            let _ = child.kill();
+            return Err(format!("the daemon was not ready within {LOAD_LIMIT:?}:\n{}", said()));
         }
     }
 }

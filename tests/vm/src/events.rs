@@ -152,6 +152,15 @@ impl EventLog {
         self.lines_since(mark).into_iter().filter(|event| event.text("kind") == "decision").collect()
     }
 
+    /// All records about the policies themselves after the mark.
+    ///
+    /// # Panics
+    /// When a line is not JSON.
+    #[must_use]
+    pub fn admissions_since(&self, mark: Mark) -> Vec<Event> {
+        self.lines_since(mark).into_iter().filter(|event| event.text("kind") == "admission").collect()
+    }
+
     /// How many events the log says are missing after the mark.
     ///
     /// # Panics

@@ -55,6 +55,7 @@ const SESSIONS: u16 = 0x8002;
 const NV_DEFINE_SPACE: u32 = 0x0000_012a;
 const NV_WRITE: u32 = 0x0000_0137;
 const NV_READ: u32 = 0x0000_014e;
+const PCR_EXTEND: u32 = 0x0000_0182;
 const READ_CLOCK: u32 = 0x0000_0181;
 const OWNER: u32 = 0x4000_0001;
 const SHA256: u16 = 0x000b;
@@ -86,6 +87,16 @@ impl Tpm {
         let count =
             answer.get(16..20).and_then(|bytes| bytes.try_into().ok()).expect("a whole TPMS_TIME_INFO");
         Resets(u32::from_be_bytes(count))
+    }
+
+    /// Measures something into a register.
+    ///
+    /// # Panics
+    /// When the TPM refuses.
+    pub fn extend(&mut self, pcr: PcrIndex, digest: PcrValue) {
+        let handle = u32::from(pcr.number()).to_be_bytes();
+        let digests = [&1_u32.to_be_bytes()[..], &SHA256.to_be_bytes(), &digest.0].concat();
+        self.command(SESSIONS, PCR_EXTEND, &[&handle[..], &authorisation(), &digests].concat());
     }
 
     /// Makes an index in the TPM's own memory and writes this into it.

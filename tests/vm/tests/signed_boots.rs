@@ -1,0 +1,376 @@
+//! Suite `signed_boots`: one machine that takes signed policies, through several boots of `xtask/src/scenarios.rs`.
+//!
+//! The machine has OVMF, a TPM that remembers, and `/share` as the disk that survives: what it keeps in `/etc/enforcer` and
+//! `/var/lib/enforcer` is carried over. Everything goes through the command line, as operators do it.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![allow(clippy::print_stdout, reason = "what a test prints is its evidence")]
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use enforcer::measured::pcr::{PcrIndex, PcrValue};
+use enforcer_vm_tests::{
+    actor::{self, Place, installed, op},
+    cgroup::Cgroup,
+    enforcer::{SIZES, shown, start_until_ready},
+    events::{Event, EventLog, Mark},
+    pins,
+    policy::Policy,
+    tpm::Tpm,
+    wait,
+};
+use serde_json::Value;
+
+const NONCE: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+const ALLOWED: &str = "/tmp/allowed";
+const SECRET: &str = "/tmp/secret";
+const EVENTS: &str = "/var/log/enforcer/events.jsonl";
+
+/// Keys belong on another machine; here that is a directory.
+fn office(name: &str) -> PathBuf {
+    Path::new("/share/office").join(name)
+}
+
+/// Where a version of the policy lies.
+fn bundle(name: &str) -> PathBuf {
+    Path::new("/share/bundles").join(name)
+}
+
+/// The machine's own disk: what survives a reboot is under `/share`.
+fn power_on() -> Cgroup {
+    for (kept, place) in [("etc", "/etc/enforcer"), ("state", "/var/lib/enforcer")] {
+        let kept = Path::new("/share/disk").join(kept);
+        if kept.exists() {
+            copy(&kept, Path::new(place));
+        }
+    }
+    fs::write(ALLOWED, "").unwrap();
+    fs::write(SECRET, "").unwrap();
+    for key in ["ops.key", "slot.key", "oncall.key"].map(office).iter().filter(|key| key.exists()) {
+        // Copying files between machine and host does not keep modes.
+        fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    Cgroup::create("signed")
+}
+
+fn power_off() {
+    for (kept, place) in [("etc", "/etc/enforcer"), ("state", "/var/lib/enforcer")] {
+        copy(Path::new(place), &Path::new("/share/disk").join(kept));
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            let _ = fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn enforcer(arguments: &[&str]) -> Output {
+    Command::new(installed("enforcer")).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn done(arguments: &[&str]) -> String {
+    let output = enforcer(arguments);
+    assert!(output.status.success(), "enforcer {}: {}", arguments.join(" "), shown(&output));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("$ enforcer {}\n{said}", arguments.join(" "));
+    said
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let output = enforcer(arguments);
+    assert_eq!(output.status.code(), Some(1), "enforcer {}: {}", arguments.join(" "), shown(&output));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    println!("$ enforcer {}\n{said}", arguments.join(" "));
+    said
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = enforcer(arguments);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", shown(&output)))
+}
+
+/// Writes a policy that lets the actor read one file, and signs it.
+fn sign(name: &str, version: u64, cgroup: &Cgroup, more: &[&str]) -> PathBuf {
+    let directory = bundle(name);
+    fs::create_dir_all(&directory).unwrap();
+    let policy = Policy::of("app", cgroup).allow("file.read", ALLOWED);
+    fs::write(directory.join("app.toml"), policy.to_toml()).unwrap();
+    let [version, ops, slot] = [version.to_string(), path(&office("ops.key")), path(&office("slot.key"))];
+    let mut arguments = vec!["sign", directory.to_str().unwrap(), "--policy", "app", "--version", &version];
+    arguments.extend(["--slot-key", &slot]);
+    if !more.contains(&"--key") {
+        arguments.extend(["--key", &ops]);
+    }
+    arguments.extend(more);
+    done(&arguments);
+    directory
+}
+
+fn path(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn daemon(policies: &Path) -> Result<Child, String> {
+    let output = Path::new("/var/log/vm-artifacts/signed-daemon.log");
+    fs::create_dir_all(output.parent().unwrap()).unwrap();
+    let mut command = Command::new(installed("enforcer"));
+    command.args(["run", "--recheck", "1", "--event-log", EVENTS, "--launcher"]).arg(installed("launcher"));
+    command.args(SIZES).arg("--policy-dir").arg(policies);
+    let started = Instant::now();
+    let result = start_until_ready(&mut command, output);
+    println!(
+        "enforcer run {}: {:?} after {:.1} s",
+        policies.display(),
+        result.as_ref().map(Child::id),
+        started.elapsed().as_secs_f64()
+    );
+    result
+}
+
+fn opens(cgroup: &Cgroup, file: &str) -> bool {
+    let reports = actor::run(Place::Joining(cgroup), &[op(&["open-read", file])]).unwrap();
+    reports[0].ok
+}
+
+fn assert_enforced(cgroup: &Cgroup) {
+    assert!(opens(cgroup, ALLOWED), "what is listed is refused");
+    assert!(!opens(cgroup, SECRET), "what is not listed is allowed");
+}
+
+fn log() -> EventLog {
+    EventLog::at(Path::new(EVENTS))
+}
+
+/// The record about the policies that this attempt added.
+fn last_admission(mark: Mark) -> Event {
+    log().admissions_since(mark).pop().expect("an event about the policies")
+}
+
+/// Tries to apply something, which must change nothing and say why.
+fn survives(reason: &str, arguments: &[&str]) -> String {
+    let (before, mark) = (pins::policy_maps(), log().mark());
+    let said = refused(&[&["apply"], arguments].concat());
+    assert!(before == pins::policy_maps(), "{reason}: the maps have changed");
+    let event = last_admission(mark);
+    assert_eq!((event.text("result"), event.text("reason")), ("refused", reason), "{said}");
+    assert_eq!(event.text("consequence"), "unchanged");
+    said
+}
+
+fn edited(from: &Path, to: &str, edit: impl FnOnce(&mut Value)) -> PathBuf {
+    let directory = bundle(to);
+    copy(from, &directory);
+    let file = directory.join("app.pcrsig.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    edit(&mut value);
+    fs::write(file, serde_json::to_vec(&value).unwrap()).unwrap();
+    directory
+}
+
+#[test]
+fn the_first_boot_enrols_admits_and_proves() {
+    let cgroup = power_on();
+    fs::create_dir_all(office("")).unwrap();
+    let anchors = "/etc/enforcer/anchors.toml";
+    let _ = fs::remove_file(anchors);
+    let [ops, slot, on_call] = ["ops.key", "slot.key", "oncall.key"].map(|name| path(&office(name)));
+    for key in [&ops, &slot, &on_call] {
+        done(&["key", "gen", key]);
+    }
+    let (ops_pub, on_call_pub) = (format!("ops={ops}.pub"), format!("oncall={on_call}.pub"));
+    done(&[
+        "anchors",
+        "--policy",
+        "app",
+        "--key",
+        &ops_pub,
+        "--break-glass-key",
+        &on_call_pub,
+        "--slot-key",
+        &slot,
+        "--output",
+        anchors,
+    ]);
+    done(&["tpm", "enroll"]);
+    let status = json(&["tpm", "status", "--format", "json"]);
+    assert_eq!(status["well"], true, "{status}");
+    let ak_name = status["ak_name"].as_str().unwrap().to_owned();
+    done(&["pcr", "capture", "--output", "/share/old.json"]);
+
+    let first = sign("v1", 1, &cgroup, &["--bind", "old=/share/old.json", "--pcr", "4,7,9"]);
+    let emergency = [
+        "--break-glass",
+        "--not-after",
+        "12h",
+        "--ak-name",
+        &ak_name,
+        "--bind",
+        "any=/share/old.json",
+        "--key",
+        &on_call,
+    ];
+    sign("emergency", 1, &cgroup, &emergency);
+    done(&["verify", first.to_str().unwrap()]);
+
+    let mut daemon = daemon(&first).unwrap();
+    assert_enforced(&cgroup);
+    let status = json(&["status", "--format", "json"]);
+    assert_eq!(status["standing"]["trust"], "signed", "{status}");
+    assert_eq!(status["standing"]["state"], "old", "{status}");
+
+    // Every refusal leaves the maps as they are and says why.
+    let tampered = bundle("tampered");
+    copy(&first, &tampered);
+    let text = fs::read_to_string(tampered.join("app.toml")).unwrap();
+    fs::write(tampered.join("app.toml"), text.replace(ALLOWED, SECRET)).unwrap();
+    survives("subject", &[tampered.to_str().unwrap()]);
+    let unsigned = bundle("unsigned");
+    copy(&first, &unsigned);
+    fs::remove_file(unsigned.join("app.pcrsig.json")).unwrap();
+    survives("unsigned", &["--insecure-unsigned", unsigned.to_str().unwrap()]);
+    let other_type = edited(&first, "type", |file| file["dsseEnvelope"]["payloadType"] = "text/plain".into());
+    survives("payload-type", &[other_type.to_str().unwrap()]);
+    let no_approval = sign("unapproved", 2, &cgroup, &["--bind", "old=/share/old.json", "--pcr", "4,7,9"]);
+    let no_approval =
+        edited(&no_approval, "unapproved", |file| file["tpmApprovals"] = Value::Array(Vec::new()));
+    survives("not-approved", &[no_approval.to_str().unwrap()]);
+    assert_enforced(&cgroup);
+
+    done(&["attest", "--nonce", NONCE, "--output", "/share/evidence.json"]);
+    fs::copy(anchors, "/share/office/machine-anchors.toml").unwrap();
+    let verdict = done(&[
+        "verify-evidence",
+        "/share/evidence.json",
+        "--nonce",
+        NONCE,
+        "--anchors",
+        "/share/office/machine-anchors.toml",
+    ]);
+    for part in
+        ["app version 1", "platform state  old", "leads to PCR 0, 1, 2, 3, 4, 5, 6, 7, 8, 9", "not proved:"]
+    {
+        assert!(verdict.contains(part), "{part} is not in {verdict}");
+    }
+    let other_nonce = NONCE.replace("00", "ff");
+    refused(&[
+        "verify-evidence",
+        "/share/evidence.json",
+        "--nonce",
+        &other_nonce,
+        "--anchors",
+        "/share/office/machine-anchors.toml",
+    ]);
+    power_off();
+
+    // Later in this boot something extends a PCR that the policy is bound to. What the anchors say is done at once.
+    let text = fs::read_to_string(anchors).unwrap();
+    fs::write(anchors, text.replace("on_refuse = \"last-good\"", "on_refuse = \"deny-all\"")).unwrap();
+    let mark = log().mark();
+    Tpm::open().extend(PcrIndex::KERNEL_INPUTS, PcrValue([7; 32]));
+    let alarm = wait::until("the alarm", Duration::from_secs(60), || {
+        log().admissions_since(mark).into_iter().find(|event| event.text("result") == "alarm")
+    });
+    assert_eq!((alarm.text("reason"), alarm.text("consequence")), ("platform-state", "deny-all"));
+    assert!(alarm.text("message").contains("PCR 9"), "{}", alarm.text("message"));
+    wait::until("everything to be denied", Duration::from_secs(60), || {
+        (!opens(&cgroup, ALLOWED)).then_some(())
+    });
+    let status = json(&["status", "--format", "json"]);
+    assert_eq!(status["healthy"], false);
+    assert!(status["problems"].to_string().contains("ALARM (platform-state)"), "{status}");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
+#[test]
+fn another_command_line_is_refused_and_an_update_admits_both() {
+    let cgroup = power_on();
+    let mark = log().mark();
+    let said = daemon(&bundle("v1")).unwrap_err();
+    for part in [
+        "PCR 9: kernel command line and initrd",
+        "expected",
+        "found",
+        "kernel command line",
+        "enforcer pcr capture",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    assert!(!said.contains("PCR 4"), "{said}");
+    let event = last_admission(mark);
+    assert_eq!((event.text("reason"), event.text("consequence")), ("platform-state", "nothing"));
+
+    // The emergency: admitted whatever was booted, loud everywhere.
+    let mut daemon = daemon(&bundle("emergency")).unwrap();
+    assert_enforced(&cgroup);
+    let status = enforcer(&["status"]);
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("BREAK-GLASS"), "{status}");
+    let denial = wait::until("the denial's event", Duration::from_secs(10), || {
+        log().since(mark).into_iter().find(|event| event.object("path") == SECRET)
+    });
+    assert_eq!(denial.0["break_glass"], true, "every event tells that it is an emergency: {}", denial.0);
+
+    // The update: one version for both states.
+    done(&["pcr", "capture", "--output", "/share/new.json"]);
+    let both = ["--bind", "old=/share/old.json", "--bind", "new=/share/new.json", "--pcr", "4,7,9"];
+    let second = sign("v2", 2, &cgroup, &both);
+    done(&["apply", second.to_str().unwrap()]);
+    let status = json(&["status", "--format", "json"]);
+    assert_eq!(
+        (&status["standing"]["trust"], &status["standing"]["state"]),
+        (&"signed".into(), &"new".into())
+    );
+    assert_enforced(&cgroup);
+    survives("rollback", &[bundle("v1").to_str().unwrap()]);
+    power_off();
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
+#[test]
+fn back_in_the_first_state_the_old_version_is_refused() {
+    let cgroup = power_on();
+    let mark = log().mark();
+    let said = daemon(&bundle("v1")).map(|mut daemon| daemon.kill().unwrap());
+    // The machine has a copy of what was admitted last, and takes that.
+    said.unwrap();
+    let events = log().admissions_since(mark);
+    let reasons: Vec<&str> = events.iter().map(|event| event.text("reason")).collect();
+    assert_eq!(reasons[0], "rollback", "{reasons:?}");
+    assert_eq!(events[0].text("consequence"), "last-good");
+    assert_enforced(&cgroup);
+    let status = json(&["status", "--format", "json"]);
+    assert_eq!(
+        (&status["standing"]["version"], &status["standing"]["state"]),
+        (&2.into(), &"old".into()),
+        "{status}"
+    );
+    survives("rollback", &[bundle("v1").to_str().unwrap()]);
+    power_off();
+}
+
+#[test]
+fn without_a_tpm_nothing_is_admitted() {
+    let _cgroup = power_on();
+    let mark = log().mark();
+    let said = daemon(&bundle("v2")).unwrap_err();
+    assert!(said.contains("there is no TPM"), "{said}");
+    let event = last_admission(mark);
+    assert_eq!((event.text("reason"), event.text("consequence")), ("tpm-absent", "nothing"));
+    assert!(!pins::directory().exists(), "something was loaded");
+}
