@@ -11,7 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Format, Outcome, output};
 use crate::{
-    measured::pcr::{PcrIndex, PcrValues, what_a_pcr_measures},
+    measured::{
+        firmware::FirmwareLog,
+        pcr::{PcrIndex, PcrValues, what_a_pcr_measures},
+        predict::{
+            exchange::{Exchange, exchange},
+            pe::Image,
+            uki::{Phase, Uki},
+        },
+    },
     tpm::{DEADLINE, Tcti, Tpm},
 };
 
@@ -40,6 +48,31 @@ enum Command {
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Write down what the PCRs will hold after a change of what is booted, so that policies for it can be signed before
+    Predict(PredictArgs),
+}
+
+/// From the log of this boot with something exchanged, or for a unified kernel image.
+#[derive(Debug, clap::Args)]
+struct PredictArgs {
+    /// The firmware's event log of a boot of the machine
+    #[arg(long, value_name = "FILE", default_value = "/sys/kernel/security/tpm0/binary_bios_measurements")]
+    log: PathBuf,
+    /// The next boot's kernel command line, where Linux' EFI stub measures it (PCR 9)
+    #[arg(long, value_name = "TEXT")]
+    cmdline: Option<String>,
+    /// The next boot's initrd, where Linux' EFI stub measures it (PCR 9)
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// What the firmware will start instead (PCR 4): the path in the log, and the new file
+    #[arg(long, value_name = "EFIPATH=FILE", value_parser = super::anchors::named)]
+    image: Option<(String, PathBuf)>,
+    /// The next boot's unified kernel image (PCR 11 when services run; give --image as well for PCR 4)
+    #[arg(long, value_name = "FILE")]
+    uki: Option<PathBuf>,
+    /// Where to; standard output unless given
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 /// Which TPM.
@@ -110,8 +143,44 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
             let origin = format!("{} with kernel {} at {time}", host.trim(), kernel.trim());
             Capture::of(values, origin).write(output.as_deref())?;
         }
+        Command::Predict(args) => predict(args)?,
     }
     Ok(Outcome::Well)
+}
+
+/// Only PCRs that the log or the image decides are written: 0 to 9, and 11 with a unified kernel image.
+fn predict(args: &PredictArgs) -> Result<()> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let mut log = FirmwareLog::parse(&read(&args.log)?)
+        .with_context(|| format!("{} is no event log of firmware", args.log.display()))?;
+    let mut changes = Vec::new();
+    if let Some(command_line) = &args.cmdline {
+        log = exchange(&log, &Exchange::CommandLine(command_line))?;
+        changes.push(format!("command line {command_line:?}"));
+    }
+    if let Some(initrd) = &args.initrd {
+        log = exchange(&log, &Exchange::Initrd(&read(initrd)?))?;
+        changes.push(format!("initrd {}", initrd.display()));
+    }
+    if let Some((path, file)) = &args.image {
+        let bytes = read(file)?;
+        let image = Image::parse(&bytes).with_context(|| format!("{} is no EFI program", file.display()))?;
+        log = exchange(&log, &Exchange::Application { path, image: &image })?;
+        changes.push(format!("{path} is {}", file.display()));
+    }
+    let mut values: PcrValues = log.replay().iter().filter(|(pcr, _)| pcr.number() < 10).collect();
+    if let Some(file) = &args.uki {
+        let bytes = read(file)?;
+        let uki = Uki::parse(&bytes).with_context(|| {
+            format!("{} is no unified kernel image whose PCR 11 is certain", file.display())
+        })?;
+        values.insert(PcrIndex::UNIFIED_KERNEL, uki.pcr_11(&Phase::ALL));
+        changes.push(format!("unified kernel image {}", file.display()));
+    }
+    if changes.is_empty() {
+        bail!("nothing changes; say what will, with --cmdline, --initrd, --image or --uki");
+    }
+    Capture::of(values, format!("predicted: {}", changes.join(", "))).write(args.output.as_deref())
 }
 
 fn read(tcti: &Tcti, pcrs: BTreeSet<PcrIndex>) -> Result<PcrValues> {
