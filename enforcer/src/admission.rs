@@ -140,6 +140,11 @@ fn with_tpm<P: Platform>(
             },
         ],
     )?;
+    // A TPM judges the version when it is asserted, not when the slot is written, so somebody who asserted an older version
+    // in time could write it after ours. Measuring voids such sessions; from here on the slot holds what it holds now.
+    if read_slot(tpm, &plan)? != set.record() {
+        return Err(Refusal::SlotLost);
+    }
     records::note_boot(places, state.reset_count)?;
     let grounds = Grounds {
         policy: statement.policy.clone(),

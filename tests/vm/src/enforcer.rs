@@ -138,8 +138,12 @@ impl Enforcer {
         self.shared.daemon.as_ref().and_then(Daemon::pid)
     }
 
-    /// The cgroup and the policy that [`Enforcer::barrier`] uses.
-    fn sentinel_policy(&self) -> PathBuf {
+    /// The policy of the cgroup that [`Enforcer::barrier`] uses.
+    ///
+    /// # Panics
+    /// When the disk is full.
+    #[must_use]
+    pub fn sentinel_policy(&self) -> PathBuf {
         let cgroup = self.shared.sentinel.as_ref().expect("made before the daemon");
         write_policy(&Policy::of("sentinel", cgroup))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -73,15 +73,15 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Debian with systemd, running one command.
-    pub(super) fn systemd(kernel: &str, command: &str, timeout_s: u64) -> Self {
+    /// Debian with systemd and a TPM behind measuring firmware, running one command.
+    pub(super) fn demo(kernel: &str, command: &str, timeout_s: u64, share: &Path) -> Self {
         Self {
             kernel: kernel.to_owned(),
-            tpm: None,
+            tpm: Some(TpmInterface::Crb),
             tpm_state: None,
-            uefi: false,
+            uefi: true,
             systemd: true,
-            share: None,
+            share: Some(share.to_owned()),
             net: false,
             mem: None,
             timeout: timeout_s,

@@ -9,6 +9,7 @@
 
 mod attacks;
 mod stage;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -65,6 +66,10 @@ fn main() -> ExitCode {
     let pages_at_the_end = stage.pages();
     say_pages(&pages_at_the_end);
 
+    headline("What the machine refuses to be told");
+    let refused = protection.trust().refuses();
+    protection.trust().attest();
+
     headline("What held");
     table(&rows);
     let pages = [pages_before, pages_after, pages_at_the_end].concat();
@@ -73,7 +78,7 @@ fn main() -> ExitCode {
     println!();
     println!("connections, packets and bytes that reached the attacker under the enforcer: {packets}");
     println!("pages served: {} of {}", pages.iter().filter(|(_, served)| *served).count(), pages.len());
-    let held = rows.iter().all(Row::held) && served && false_denials.is_empty();
+    let held = rows.iter().all(Row::held) && served && false_denials.is_empty() && refused;
     println!(
         "\n{}",
         if held { "Every attack was stopped, and nothing else was." } else { "NOT everything held." }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use enforcer_vm_tests::units::{self, Running, UnitFile};
 use enforcer_vm_tests::{actor, http, wait};
 
 use crate::attacks::Attack;
+use crate::trust::Trust;
 
 /// The vulnerable application.
 const APP: &str = "127.0.0.1:8080";
@@ -196,6 +197,7 @@ fn talk_to_shell(mut stream: TcpStream) -> std::io::Result<String> {
 /// The enforcer with both policies.
 pub(crate) struct Protection {
     enforcer: std::cell::RefCell<Enforcer>,
+    trust: Trust,
 }
 
 impl Protection {
@@ -204,13 +206,24 @@ impl Protection {
         let mut enforcer = Enforcer::ready();
         let directory = Path::new("/etc/enforcer/policies");
         fs::create_dir_all(directory).expect("creating the policies' directory");
-        let write = |name: &str, text: &str| -> PathBuf {
-            let file = directory.join(name);
-            fs::write(&file, text).expect("writing a policy");
-            file
+        let write = |name: &str, text: &str| {
+            fs::write(directory.join(name), text).expect("writing a policy");
         };
-        enforcer.apply_files(&[write("webapp.toml", APP_POLICY), write("nginx.toml", NGINX_POLICY)]);
-        Self { enforcer: enforcer.into() }
+        write("webapp.toml", APP_POLICY);
+        write("nginx.toml", NGINX_POLICY);
+        // A bundle is the whole set of a machine, that of the demonstration's own policy included.
+        let own = fs::read_to_string(enforcer.sentinel_policy()).expect("reading our own policy");
+        write("sentinel.toml", &own);
+        let trust = Trust::establish(directory);
+        trust.apply();
+        // What it waits for is its own: the events of what came before are not the attacks'.
+        enforcer.barrier();
+        Self { enforcer: enforcer.into(), trust }
+    }
+
+    /// The chain of trust that the policies hang on.
+    pub(crate) const fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// All events so far. Before the first attack there should be none.
