@@ -1,5 +1,6 @@
 //! The TPM part against a real TPM: libtpms in an emulator of its own per test.
 
+#[cfg(test)]
 mod tpm {
     mod authority;
     pub(crate) mod emulator;

@@ -1,6 +1,6 @@
 //! System calls that neither the standard library nor aya offers, as safe functions.
 //!
-//! The only `unsafe` of this crate besides [`crate::kernel::pod`].
+//! The only `unsafe` of this crate besides [`crate::kernel::pod`] and [`crate::tpm`]'s calls into libtss2.
 
 pub mod bpf;
 

@@ -7,7 +7,40 @@ use hmac::{Hmac, Mac as _};
 use p256::{PublicKey, ecdh::EphemeralSecret, elliptic_curve::Generate as _};
 use sha2::{Digest as _, Sha256};
 
-use super::{Digest, Name, wire::Point};
+use super::{
+    Digest, Name,
+    wire::{ECC, FIXED, Malformed, NIST_P256, NULL, Point, RESTRICTED, Reader, SHA256},
+};
+
+/// `TPM_ALG_AES`, `TPM_ALG_CFB`.
+const AES: u16 = 0x0006;
+const CFB: u16 = 0x0043;
+
+/// `TPMA_OBJECT`: needs its policy for everything; decrypts.
+const ADMIN_WITH_POLICY: u32 = 1 << 7;
+const DECRYPT: u32 = 1 << 17;
+
+/// `authPolicy` of endorsement keys: `PolicySecret` of the endorsement hierarchy (TCG EK Credential Profile, policy A).
+const ENDORSEMENT_POLICY: Digest = [
+    0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24, 0xfd,
+    0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa,
+];
+
+/// The point of an endorsement key, from its `TPMT_PUBLIC`: the TCG's low-range template for P-256.
+pub(super) fn endorsement_key(public: &[u8]) -> Result<Point, Malformed> {
+    let mut reader = Reader::new(public);
+    reader.expect(&[ECC, SHA256])?;
+    if reader.u32()? != FIXED | ADMIN_WITH_POLICY | RESTRICTED | DECRYPT
+        || reader.sized()? != ENDORSEMENT_POLICY
+    {
+        return Err(Malformed);
+    }
+    // AES-128-CFB protects what is encrypted to it; no scheme, curve, no derivation.
+    reader.expect(&[AES, 128, CFB, NULL, NIST_P256, NULL])?;
+    let point = Point::read(&mut reader)?;
+    reader.end()?;
+    Ok(point)
+}
 
 /// What the TPM gets.
 pub(super) struct Challenge {
@@ -117,6 +150,27 @@ mod tests {
         let mut block = first.into();
         aes::Aes128::new(&key.into()).encrypt_block(&mut block);
         assert_eq!(data[16..], block[..4]);
+    }
+
+    #[test]
+    fn an_endorsement_key_is_read_from_one_template_only() {
+        let mut public = vec![0, 0x23, 0, 0x0b, 0, 3, 0, 0xb2, 0, 32];
+        public.extend(ENDORSEMENT_POLICY);
+        public.extend([0, 6, 0, 128, 0, 0x43, 0, 0x10, 0, 3, 0, 0x10]);
+        let template = public.len();
+        for coordinate in [[1; 32], [2; 32]] {
+            public.extend([0, 32]);
+            public.extend(coordinate);
+        }
+        assert_eq!(endorsement_key(&public), Ok(Point { x: [1; 32], y: [2; 32] }));
+        for len in 0..public.len() {
+            assert_eq!(endorsement_key(&public[..len]), Err(Malformed), "{len} bytes");
+        }
+        for bit in 0..template * 8 {
+            let mut other = public.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(endorsement_key(&other), Err(Malformed), "bit {bit}");
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Connection {
             return Err(TpmError::OtherTpm { expected: pins.ek_sha256, found });
         }
         // Also without pins: what we encrypt to must be a key that cannot leave a TPM.
-        if wire::endorsement_key(&key.public).is_err() {
+        if credential::endorsement_key(&key.public).is_err() {
             return Err(malformed("the endorsement key is not made from its template"));
         }
         Ok(self.endorsement.insert(key).clone())
@@ -141,7 +141,7 @@ impl Connection {
     pub(super) fn prove_identity(&mut self) -> Result<(), TpmError> {
         let endorsement = self.endorsement_key()?;
         let attestation = self.attestation_key()?;
-        let point = wire::endorsement_key(&endorsement.public)
+        let point = credential::endorsement_key(&endorsement.public)
             .map_err(|wire::Malformed| malformed("the endorsement key is not made from its template"))?;
         let secret: [u8; 32] =
             sys::random().map_err(|source| TpmError::System { what: "random bytes", source })?;

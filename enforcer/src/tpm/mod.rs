@@ -45,7 +45,6 @@ use std::{
 };
 
 use p256::ecdsa::Signature;
-use sha2::{Digest as _, Sha256};
 
 #[cfg(not(feature = "tpm"))]
 use self::absent::Connection;
@@ -176,13 +175,6 @@ pub struct SlotWrite {
     pub authority: Point,
     /// Its signature over the approved policy and `policy_ref`.
     pub signature: Signature,
-}
-
-impl SlotWrite {
-    /// What `signature` is over.
-    fn signed_digest(&self) -> Digest {
-        Sha256::new().chain_update(self.approved).chain_update(&self.policy_ref).finalize().into()
-    }
 }
 
 /// When a slot may be written.

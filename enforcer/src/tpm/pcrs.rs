@@ -29,19 +29,19 @@ impl Connection {
     pub(super) fn read_pcrs(&mut self, pcrs: &BTreeSet<PcrIndex>) -> Result<PcrValues, TpmError> {
         let wanted: Vec<PcrIndex> = pcrs.iter().copied().collect();
         for _ in 0..ATTEMPTS {
-            let mut values = PcrValues::default();
+            let mut values = Vec::new();
             let mut counters = BTreeSet::new();
             for chunk in wanted.chunks(AT_ONCE) {
                 let (counter, read) = self.command("TPM2_PCR_Read", |context| read_once(context, chunk))?;
                 counters.insert(counter);
-                values = values.iter().chain(read).collect();
+                values.extend(read);
             }
+            let values: PcrValues = values.into_iter().collect();
             // A bank that is not allocated is left out of the answer, without an error.
-            let missing: BTreeSet<_> =
-                wanted.iter().copied().filter(|pcr| values.get(*pcr).is_none()).collect();
-            if !missing.is_empty() {
+            let Some(values) = values.select(wanted.iter().copied()) else {
+                let missing = wanted.into_iter().filter(|pcr| values.get(*pcr).is_none()).collect();
                 return Err(TpmError::BankMissing { missing });
-            }
+            };
             // The TPM counts changes of any register.
             if counters.len() <= 1 {
                 return Ok(values);

@@ -11,6 +11,7 @@
 use std::time::Instant;
 
 use p256::ecdsa::Signature;
+use sha2::{Digest as _, Sha256};
 use tss_esapi::{
     attributes::NvIndexAttributesBuilder,
     constants::NvIndexType,
@@ -34,20 +35,16 @@ use super::{
     connection::{Connection, Refused, retry},
     keys::WRONG_VALUE,
     raw::{Esys, Object},
+    wire::{ECC, ECDSA, NIST_P256, NULL, SHA256},
 };
 use crate::measured::pcr::PcrValues;
 
 /// Bytes in a slot: a version, big-endian, and a digest.
-pub(super) const SLOT_SIZE: usize = 40;
+const SLOT_SIZE_U16: u16 = 40;
+const SLOT_SIZE: usize = SLOT_SIZE_U16 as usize;
 /// Of these, the version, which the TPM compares.
 const VERSION_SIZE: usize = 8;
 
-/// `TPM_ALG_ECC`, `TPM_ALG_ECDSA`, `TPM_ALG_NULL`, `TPM_ALG_SHA256`, `TPM_ECC_NIST_P256`.
-const ECC: u16 = 0x0023;
-const ECDSA: u16 = 0x0018;
-const NULL: u16 = 0x0010;
-const SHA256: u16 = 0x000b;
-const NIST_P256: u16 = 0x0003;
 /// `TPMA_OBJECT`: `userWithAuth`, `sign`. Part of the format, as the key's Name depends on it.
 const VERIFICATION_KEY: u32 = 1 << 6 | 1 << 18;
 
@@ -144,9 +141,6 @@ impl Connection {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "40")]
-const SLOT_SIZE_U16: u16 = SLOT_SIZE as u16;
-
 fn owner_refused(refused: Refused, command: &'static str) -> TpmError {
     match (refused.meaning(), refused) {
         (Meaning::NotAuthorized, Refused::Answer(refusal)) => {
@@ -170,7 +164,7 @@ impl<'e> Flow<'e> {
             let key = self
                 .give("TPM2_LoadExternal", || self.esys.load_external(&verification_key(&write.authority)))
                 .map_err(|refused| step_refused(SlotStep::Signature, refused, "TPM2_LoadExternal"))?;
-            let (digest, signature) = (digest(&write.signed_digest()), signature(&write.signature));
+            let (digest, signature) = (digest(&signed_digest(write)), signature(&write.signature));
             let ticket = self
                 .give("TPM2_VerifySignature", || key.verify(&digest, &signature))
                 .map_err(|refused| step_refused(SlotStep::Signature, refused, "TPM2_VerifySignature"))?;
@@ -277,6 +271,11 @@ fn is_failed_check(code: Code) -> bool {
         |base: u32| (0..16).flat_map(move |number| [base | number << 8, base | 0x40 | number << 8]);
     let mut failed = CHECK_FAILED.into_iter().flat_map(numbered).chain(CHECK_FAILED_PLAIN);
     failed.any(|known| Code::new(known) == code)
+}
+
+/// What an approval's signature is over.
+fn signed_digest(write: &SlotWrite) -> Digest {
+    Sha256::new().chain_update(write.approved).chain_update(&write.policy_ref).finalize().into()
 }
 
 fn digest(bytes: &[u8]) -> TPM2B_DIGEST {

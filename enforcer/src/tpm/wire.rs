@@ -5,37 +5,24 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Digest, Name};
+use super::Name;
 
-/// `TPM_ALG_SHA256`.
+/// `TPM_ALG_SHA256`, `TPM_ALG_NULL`, `TPM_ALG_ECC`, `TPM_ALG_ECDSA`.
 pub(super) const SHA256: u16 = 0x000b;
-/// `TPM_ALG_NULL`.
-const NULL: u16 = 0x0010;
-/// `TPM_ALG_AES`, `TPM_ALG_CFB`, `TPM_ALG_ECC`, `TPM_ALG_ECDSA`.
-const AES: u16 = 0x0006;
-const CFB: u16 = 0x0043;
-const ECC: u16 = 0x0023;
-const ECDSA: u16 = 0x0018;
+pub(super) const NULL: u16 = 0x0010;
+pub(super) const ECC: u16 = 0x0023;
+pub(super) const ECDSA: u16 = 0x0018;
 /// `TPM_ECC_NIST_P256`.
-const NIST_P256: u16 = 0x0003;
+pub(super) const NIST_P256: u16 = 0x0003;
 
 /// `TPMA_OBJECT`: it lives in this TPM only, and so does what it is made from; the TPM itself made the secret.
-const FIXED: u32 = 1 << 1 | 1 << 4 | 1 << 5;
+pub(super) const FIXED: u32 = 1 << 1 | 1 << 4 | 1 << 5;
+/// `TPMA_OBJECT`: signs, or decrypts, nothing but what the TPM itself made.
+pub(super) const RESTRICTED: u32 = 1 << 16;
 /// `TPMA_OBJECT`: usable with its (empty) authorization value, without counting failures.
 const USER_WITH_AUTH: u32 = 1 << 6;
 const NO_DA: u32 = 1 << 10;
-/// `TPMA_OBJECT`: needs its policy for everything.
-const ADMIN_WITH_POLICY: u32 = 1 << 7;
-/// `TPMA_OBJECT`: signs, or decrypts, nothing but what the TPM itself made.
-const RESTRICTED: u32 = 1 << 16;
-const DECRYPT: u32 = 1 << 17;
 const SIGN: u32 = 1 << 18;
-
-/// `authPolicy` of endorsement keys: `PolicySecret` of the endorsement hierarchy (TCG EK Credential Profile, policy A).
-const ENDORSEMENT_POLICY: Digest = [
-    0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24, 0xfd,
-    0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa,
-];
 
 /// Reads big-endian fields, never past the end.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +76,8 @@ impl<'b> Reader<'b> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 
-    fn expect(&mut self, fields: &[u16]) -> Result<(), Malformed> {
+    /// Exactly these fields.
+    pub(super) fn expect(&mut self, fields: &[u16]) -> Result<(), Malformed> {
         fields.iter().try_for_each(|field| if self.u16()? == *field { Ok(()) } else { Err(Malformed) })
     }
 
@@ -121,7 +109,7 @@ impl Point {
         bytes
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self { x: reader.coordinate()?, y: reader.coordinate()? })
     }
 }
@@ -142,22 +130,6 @@ pub(super) fn attestation_key(public: &[u8]) -> Result<Point, Malformed> {
     }
     // No policy; no symmetric algorithm; scheme, curve, no derivation.
     reader.expect(&[0, NULL, ECDSA, SHA256, NIST_P256, NULL])?;
-    let point = Point::read(&mut reader)?;
-    reader.end()?;
-    Ok(point)
-}
-
-/// The point of an endorsement key, from its `TPMT_PUBLIC`: the TCG's low-range template for P-256.
-pub(super) fn endorsement_key(public: &[u8]) -> Result<Point, Malformed> {
-    let mut reader = Reader::new(public);
-    reader.expect(&[ECC, SHA256])?;
-    if reader.u32()? != FIXED | ADMIN_WITH_POLICY | RESTRICTED | DECRYPT
-        || reader.sized()? != ENDORSEMENT_POLICY
-    {
-        return Err(Malformed);
-    }
-    // AES-128-CFB protects what is encrypted to it; no scheme, curve, no derivation.
-    reader.expect(&[AES, 128, CFB, NULL, NIST_P256, NULL])?;
     let point = Point::read(&mut reader)?;
     reader.end()?;
     Ok(point)

@@ -50,7 +50,8 @@ fn a_tpm_that_hangs_in_the_middle_is_an_error_in_time() {
     let tpm = Tpm::open(&emulator.tcti(), DEADLINE).unwrap();
     assert_eq!(tpm.read_pcrs(&pcrs(&[7])).unwrap().len(), 1);
     // SAFETY: a signal to a child of ours that was not waited for yet.
-    assert_eq!(unsafe { libc::kill(emulator.pid(), libc::SIGSTOP) }, 0);
+    let stopped = unsafe { libc::kill(emulator.pid(), libc::SIGSTOP) };
+    assert_eq!(stopped, 0);
     let error = in_time(|| tpm.quote(&[0; 32], &pcrs(&[7])).unwrap_err());
     assert!(matches!(error, TpmError::TimedOut(DEADLINE)), "{error:?}");
     let started = Instant::now();

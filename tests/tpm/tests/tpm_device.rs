@@ -1,6 +1,7 @@
 //! The TPM part over the kernel's driver and resource manager, in a guest with a TPM.
 
 // The emulator's tests have another root, where everything of it is used.
+#[cfg(test)]
 #[path = "../../../enforcer/tests/tpm/authority.rs"]
 mod authority;
 
@@ -23,13 +24,13 @@ fn open() -> Tpm {
 }
 
 fn pcrs(numbers: &[u8]) -> BTreeSet<PcrIndex> {
-    numbers.iter().map(|number| PcrIndex::new(*number).unwrap()).collect()
+    numbers.iter().map(|number| PcrIndex::new(*number).expect("0 to 23")).collect()
 }
 
 /// What the kernel itself reads.
 fn kernels(pcr: PcrIndex) -> PcrValue {
     let file = format!("/sys/class/tpm/tpm0/pcr-sha256/{pcr}");
-    fs::read_to_string(&file).expect(&file).trim().to_lowercase().parse().unwrap()
+    fs::read_to_string(&file).expect(&file).trim().to_lowercase().parse().expect("hexadecimal digits")
 }
 
 #[test]
