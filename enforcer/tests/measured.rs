@@ -147,7 +147,7 @@ fn a_unified_kernel_image_in_words() {
         [
             "PCR 4: end of the firmware's measurements",
             "PCR 4: default boot loader `\\EFI\\BOOT\\BOOTX64.EFI` (as the log says)",
-            "PCR 4: boot application (as the log says)",
+            "PCR 4: boot application out of memory (as the log says)",
         ]
     );
     let command_line = log.events_of(pcr(9)).next().unwrap().digest;

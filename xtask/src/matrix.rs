@@ -162,6 +162,9 @@ fn boot(
     let mut lines = Lines::new(prefix);
     let report = vm::run(host, guest, &mut lines);
     lines.flush();
+    if let Ok(Report { boot: Some(boot), .. }) = &report {
+        ui::out(&format!("{} was up after {:.1} s", lines.prefix, boot.as_secs_f64()));
+    }
     let broken = match &report {
         Err(error) => Some(format!("{error:#}")),
         Ok(report) => judge(&report.ending, &lines.summary),

@@ -193,6 +193,8 @@ fn application(data: &[u8]) -> (String, String) {
         }
         _ if image.path.to_lowercase().contains("\\efi\\linux\\") => "unified kernel image",
         name if name.starts_with("boot") => "default boot loader",
+        // Its place in memory is all the log has: a kernel that a unified image or a boot loader brought along.
+        "" => "boot application out of memory",
         _ => "boot application",
     };
     (component.into(), image.path)

@@ -16,7 +16,8 @@ pub struct OwnLog {
 }
 
 /// A record that is on disk, and the lock under which it was written. Keep it until the PCR is extended: otherwise two
-/// writers could extend in another order than they logged.
+/// writers could extend in another order than they logged. Whoever reads or writes the log waits meanwhile, this very
+/// thread included.
 #[must_use = "extend the PCR, then drop this: the lock keeps others from extending in between"]
 #[derive(Debug)]
 pub struct Logged {
@@ -40,7 +41,11 @@ impl OwnLog {
     /// # Errors
     /// [`OwnLogError`].
     pub fn records(&self) -> Result<Vec<Record>, OwnLogError> {
-        self.locked().map(|(_, read)| read.records)
+        let mut options = OpenOptions::new();
+        let file = options.read(true).custom_flags(libc::O_NOFOLLOW).open(&self.path);
+        let mut file = file.map_err(self.failed("open"))?;
+        file.lock_shared().map_err(self.failed("lock"))?;
+        self.read(&mut file).map(|read| read.records)
     }
 
     /// Appends a record and waits until it is on disk. The PCR must be extended next, before what is returned is dropped.
@@ -73,10 +78,15 @@ impl OwnLog {
     fn locked(&self) -> Result<(File, Records), OwnLogError> {
         let mut file = self.create().map_err(self.failed("open"))?;
         file.lock().map_err(self.failed("lock"))?;
+        let read = self.read(&mut file)?;
+        Ok((file, read))
+    }
+
+    fn read(&self, file: &mut File) -> Result<Records, OwnLogError> {
         let mut bytes = Vec::new();
         let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-        (&mut file).take(limit).read_to_end(&mut bytes).map_err(self.failed("read"))?;
-        Ok((file, parse(&bytes)?))
+        file.take(limit).read_to_end(&mut bytes).map_err(self.failed("read"))?;
+        parse(&bytes)
     }
 
     fn create(&self) -> io::Result<File> {
