@@ -9,7 +9,10 @@ use enforcer::{
     admission::{Enrolled, Machine, Platform, Refusal, admit, platform::Slot},
     bundle::{
         anchors::DEFAULT_SLOT,
-        approval::{Digest, SlotPlan, SlotRecord},
+        approval::{
+            Digest, POLICY_REF, SlotPlan, SlotRecord, UNSIGNED_LT, cp_hash_nv_write, policy_cp_hash,
+            policy_nv, policy_pcr, sign,
+        },
         key::{PublicKey, SecretKey},
         signed::SignedSet,
         sources::{self, Sources},
@@ -18,7 +21,7 @@ use enforcer::{
     intake::connect,
     kernel::load::object_sha256,
     measured::pcr::{PcrIndex, PcrValues},
-    tpm::{NvIndex, Quoted},
+    tpm::{NvIndex, Quoted, SlotCondition, SlotWrite},
 };
 
 use super::world::{POLICY, World};
@@ -176,4 +179,29 @@ fn the_copy_that_was_kept_is_admitted_again_and_an_older_copy_is_not() {
     world.admit(2);
     std::fs::write(world.path("state/last-good/bundle.pcrsig.json"), old).unwrap();
     assert_eq!(intake.take_last_good(|_| Ok(())).unwrap_err().reason(), "rollback");
+}
+
+#[test]
+fn what_we_have_signed_is_what_the_tpm_computes() {
+    let world = World::new();
+    let (plan, key) = (world.anchors().tpm.plan(false).unwrap(), world.slot_key.public());
+    let record = SlotRecord::of(7, b"statement");
+    let approved = plan.approved(record, &world.booted());
+    let write = SlotWrite {
+        index: NvIndex::try_from(plan.index).unwrap(),
+        bytes: record.to_bytes(),
+        condition: SlotCondition::Newer { pcrs: world.booted() },
+        cp_hash: cp_hash_nv_write(&plan.name(true), &record),
+        approved,
+        policy_ref: POLICY_REF.to_vec(),
+        authority: key.coordinates().into(),
+        signature: sign(&world.slot_key, &approved),
+    };
+    let computed = world.open().rehearse(&write).unwrap();
+    let pcrs = policy_pcr(&[0; 32], &world.booted());
+    let version = policy_nv(&pcrs, &7_u64.to_be_bytes(), UNSIGNED_LT, &plan.name(true));
+    assert_eq!((computed.pcrs, computed.version, computed.whole), (Some(pcrs), Some(version), approved));
+    assert_eq!(policy_cp_hash(&version, &write.cp_hash), approved);
+    let slot = world.open().slot(write.index).unwrap().unwrap();
+    assert_eq!(slot.name, plan.name(true), "the Name, too");
 }
