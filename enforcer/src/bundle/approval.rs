@@ -97,9 +97,7 @@ pub fn policy_authorize(key: &Name, policy_ref: &[u8]) -> Digest {
 #[must_use]
 pub fn cp_hash_nv_write(index: &Name, data: &SlotRecord) -> Digest {
     let bytes = data.to_bytes();
-    // The size of a record is a constant that fits.
-    let size = [0, SlotRecord::SIZE as u8];
-    sha256(&[&NV_WRITE.to_be_bytes(), index, index, &size, &bytes, &0u16.to_be_bytes()])
+    sha256(&[&NV_WRITE.to_be_bytes(), index, index, &SlotRecord::SIZE_BYTES, &bytes, &0u16.to_be_bytes()])
 }
 
 /// What the authority's key signs, as the digest to be signed.
@@ -120,6 +118,9 @@ pub struct SlotRecord {
 impl SlotRecord {
     /// Bytes of a record.
     pub const SIZE: usize = 40;
+
+    /// The same as a TPM writes sizes.
+    const SIZE_BYTES: [u8; 2] = [0, 40];
 
     /// What a new slot holds.
     pub const EMPTY: Self = Self { version: 0, statement: [0; 32] };
@@ -182,7 +183,7 @@ impl SlotPlan {
         public.extend(attributes.to_be_bytes());
         public.extend([0, 32]);
         public.extend(self.auth_policy());
-        public.extend([0, SlotRecord::SIZE as u8]);
+        public.extend(SlotRecord::SIZE_BYTES);
         name(&public)
     }
 

@@ -1,6 +1,6 @@
 //! `enforcer key`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     }
 }
 
-fn generate(file: &PathBuf) -> Result<Outcome> {
+fn generate(file: &Path) -> Result<Outcome> {
     let key = SecretKey::generate()?;
     key.write_new(file)?;
     let public = public_half(file);
@@ -56,7 +56,7 @@ fn generate(file: &PathBuf) -> Result<Outcome> {
     Ok(Outcome::Well)
 }
 
-fn public_half(file: &std::path::Path) -> PathBuf {
+fn public_half(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".pub");
     name.into()

@@ -78,7 +78,8 @@ fn enroll(path: &Path, replace: bool) -> Result<Outcome> {
     tpm.prove_identity()?;
     let (ek, ak) = (hex::encode(identity.ek_sha256), hex::encode(identity.ak_name));
     let is_pinned = |pin: &Option<String>, found: &String| pin.as_ref().is_none_or(|pin| pin == found);
-    if !(is_pinned(&anchors.tpm.ek_sha256, &ek) && is_pinned(&anchors.tpm.ak_name, &ak)) && !replace {
+    let pinned = is_pinned(&anchors.tpm.ek_sha256, &ek) && is_pinned(&anchors.tpm.ak_name, &ak);
+    if !pinned && !replace {
         bail!(
             "the anchors pin another TPM; if this machine's was replaced, and you know why, enrol with `--replace`"
         );

@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     if status != ExitCode::SUCCESS {
         return Ok(status);
     }
-    println!("\n== The evidence, verified outside the VM");
+    ui::note("the evidence, verified outside the VM:");
     let programs = build::programs(&Cache::open()?, Profile::Dev)?;
     let enforcer =
         programs.iter().find(|program| program.name == "enforcer").context("the enforcer was not built")?;
