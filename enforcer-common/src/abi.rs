@@ -60,7 +60,8 @@ pub struct Head {
     pub switches: u32,
     /// [`crate::hook::Privilege`] bits.
     pub privileges: u32,
-    /// Bit *n* allows `socket(2)` of address family *n* (`AF_*` < 64) with stream, datagram or seqpacket type.
+    /// Bit *n* allows `socket(2)` of address family *n* (`AF_*` < 63) with stream, datagram or seqpacket type; bit 63 is
+    /// [`crate::net::MPTCP_BIT`].
     pub socket_families: u64,
     /// Where the automaton's transitions start in the arena, in cells.
     pub transitions: u32,

@@ -47,10 +47,19 @@ const PROC_MAGIC: u64 = 0x9fa0;
 #[repr(C, align(8))]
 pub struct Scratch {
     walk: Walk,
+    /// How far a loop over a list has got.
+    pub cursor: Cursor,
     kept: Span,
     /// What was found in a pinned program.
     pub digest: Digest,
     text: [u8; TEXT_LEN],
+}
+
+/// A part of kernel memory that is gone through piece by piece. In a map value like [`Walk`], for the same reason.
+#[repr(C)]
+pub struct Cursor {
+    pub at: u64,
+    pub end: u64,
 }
 
 /// State of a walk. In a map value, so that the verifier assumes nothing about it from one round to the next.

@@ -9,13 +9,6 @@ pub const KNOWN_GAPS: &[(&str, &str)] = &[
          starts",
     ),
     ("sendpage-to-inherited-connection", "before 6.5, sendfile and splice to a socket pass no LSM hook"),
-    ("mount-setattr", "no LSM hook sees mount_setattr(2)"),
-    ("signal-by-descriptor", "signals by F_SETOWN do not pass task_kill: it would take file_send_sigiotask"),
-    ("raw-other-destination", "`network.raw` trusts who has it with the headers"),
-    (
-        "sctp-connectx-several",
-        "it is refused, but so is a list of which every address is allowed: there are no rules about lists",
-    ),
 ];
 
 /// Whether an attack still gets through.
