@@ -304,8 +304,9 @@ pub struct Label {
     pub script: u64,
     /// [`Content`] code: how far the check of the program that the task is starting has come.
     pub content: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Non-zero until the task has started a program under the policy: somebody outside the workload opened what it
+    /// holds.
+    pub inherited: u32,
 }
 
 /// Bits of [`Label::program`].

@@ -58,6 +58,18 @@ fields! {
     FileMode => "file"."f_mode",
     /// `unsigned int`.
     FileFlags => "file"."f_flags",
+    /// `void *`: the `struct socket` of a socket's file.
+    FilePrivateData => "file"."private_data",
+    /// `struct files_struct *`.
+    TaskFiles => "task_struct"."files",
+    /// `struct fdtable *`.
+    FilesFdt => "files_struct"."fdt",
+    /// `unsigned int`: how many descriptors there is room for.
+    FdtMaxFds => "fdtable"."max_fds",
+    /// `struct file **`.
+    FdtFd => "fdtable"."fd",
+    /// `unsigned long *`: a bit for each descriptor.
+    FdtCloseOnExec => "fdtable"."close_on_exec",
     /// `struct vfsmount *`.
     FileMnt => "file"."f_path.mnt",
     /// `struct dentry *`.

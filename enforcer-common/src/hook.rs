@@ -153,6 +153,10 @@ codes! {
         FileFcntl = 73 => "file_fcntl",
         /// `setsockopt(2)`: headers of one's own making.
         SocketSetsockopt = 74 => "socket_setsockopt",
+        /// Start of a program that inherits descriptors from outside the workload.
+        BprmCredsFromFile = 75 => "bprm_creds_from_file",
+        /// Writing to a socket without a message, by `sendfile(2)` and `splice(2)`.
+        FilePermission = 76 => "file_permission",
         /// Start of a program that is pinned to contents: compares its digest, which the kernel sleeps to compute.
         BprmCheckDigest = 80 => "bprm_check_digest",
     }

@@ -68,6 +68,8 @@ const FAN_PERMISSION: u64 = 0x0001_0000 | 0x0002_0000 | 0x0004_0000 | 0x0010_000
 const FSNOTIFY_OBJ_TYPE_INODE: u32 = 0;
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
 const PID_FS_MAGIC: u64 = 0x5049_4446;
+/// Files of this file system look like regular ones since 6.17.
+const ANON_INODE_FS_MAGIC: u64 = 0x0904_1934;
 /// The largest error number that the kernel puts into a pointer.
 const MAX_ERRNO: u64 = 4095;
 const RENAME_EXCHANGE: u32 = 2;
@@ -78,7 +80,7 @@ const fn file_point(hook: Hook) -> Point {
 
 /// Rights that an open file's mode stands for. An access mode of 3 opens for ioctl only but asks for both.
 #[inline(always)]
-const fn needed_by_mode(mode: u32) -> Rights {
+pub const fn needed_by_mode(mode: u32) -> Rights {
     let mut needed = Rights::NONE;
     if mode & FMODE_READ != 0 {
         needed = needed.union(Rights::READ);
@@ -166,6 +168,15 @@ fn is_on_internal_mount(file: Typed) -> bool {
     mount.get::<u64>(Field::MountNs).is_ok_and(|namespace| namespace >= u64::MAX - (MAX_ERRNO - 1))
 }
 
+/// Whether an inode of this mode, on a file system of this kind, is a place where something is kept: a file, a directory,
+/// a symbolic link or a disk. Pipes, sockets, terminals, and what has no place in the file system, are not.
+#[inline(always)]
+pub const fn has_content(mode: u16, magic: u64) -> bool {
+    let kind = mode & S_IFMT;
+    let kept = kind == S_IFREG || kind == S_IFDIR || kind == S_IFLNK || kind as u32 == S_IFBLK;
+    kept && magic != PID_FS_MAGIC && magic != ANON_INODE_FS_MAGIC
+}
+
 /// Judges a file received over a unix socket, or fetched by `pidfd_getfd`, as if it were opened now. Pipes, sockets and
 /// other descriptors without a place in the file system pass: they are judged where they are used, which for connected
 /// sockets is every send. (Oldest kernel: 5.7.)
@@ -174,8 +185,9 @@ pub fn file_receive(ctx: LsmContext) -> i32 {
     let file = pointer(&ctx, 0);
     let point = file_point(Hook::FileReceive);
     point.judge(|subject| {
-        let kind = file.follow(Field::FileInode).get::<u16>(Field::InodeMode) & S_IFMT;
-        if kind != S_IFREG && kind != S_IFDIR && kind != S_IFLNK {
+        let inode = file.follow(Field::FileInode);
+        let magic = inode.follow(Field::InodeSb).get::<u64>(Field::SbMagic);
+        if !has_content(inode.get::<u16>(Field::InodeMode), magic) {
             return PASS;
         }
         let needed = needed_by_mode(file.get::<u32>(Field::FileMode));

@@ -40,6 +40,9 @@ const MAX_ADDRESSES: u32 = 256;
 const MAX_CONTROLS: u32 = 64;
 /// Bytes of `struct cmsghdr`, to whose size control messages are aligned by half.
 const CMSG_LEN: u64 = 16;
+const MAY_WRITE: i32 = 2;
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
 const IPPROTO_RAW: i32 = 255;
 const SOL_IP: i32 = 0;
 const SOL_IPV6: i32 = 41;
@@ -329,16 +332,13 @@ fn judge_peer(point: Point, subject: &Subject, socket: Socket) -> i32 {
         return PASS;
     }
     match peer_address(socket.sk.raw(), socket.family) {
-        Ok(Some((address, port))) => {
-            let flow = Flow::of(socket.protocol, Direction::Connect);
-            if !serves(subject, socket) {
-                let verdict = point.decide(subject, &Request::Address { address, port, flow });
-                if verdict != PASS {
-                    return verdict;
-                }
+        Ok(Some(peer)) => {
+            let verdict =
+                judge_peer_at(point, subject, socket.sk.raw(), socket.family, socket.protocol, peer);
+            if verdict == PASS {
+                note(subject, socket);
             }
-            note(subject, socket);
-            PASS
+            verdict
         }
         // No peer: the kernel will say so.
         Ok(None) => PASS,
@@ -346,13 +346,29 @@ fn judge_peer(point: Point, subject: &Subject, socket: Socket) -> i32 {
     }
 }
 
+#[inline(always)]
+fn judge_peer_at(
+    point: Point,
+    subject: &Subject,
+    sk: Raw,
+    family: u16,
+    protocol: u32,
+    (address, port): ([u8; 16], u16),
+) -> i32 {
+    if serves(subject, sk, family, protocol) {
+        return PASS;
+    }
+    let flow = Flow::of(protocol, Direction::Connect);
+    point.decide(subject, &Request::Address { address, port, flow })
+}
+
 /// Whether the socket's local address is one that the policy lets the workload listen on.
 #[inline(never)]
-fn serves(subject: &Subject, socket: Socket) -> bool {
-    let Ok(Some((address, port))) = local_address(socket) else {
+fn serves(subject: &Subject, sk: Raw, family: u16, protocol: u32) -> bool {
+    let Ok(Some((address, port))) = local_address(sk, family) else {
         return false;
     };
-    let flow = Flow::of(socket.protocol, Direction::Bind);
+    let flow = Flow::of(protocol, Direction::Bind);
     let request: Request<'_, Name> = Request::Address { address, port, flow };
     matches!(decide::decide(&request, subject.head, &subject.maps).verdict, Verdict::Allow)
 }
@@ -370,6 +386,46 @@ fn peer_address(sk: Raw, family: u16) -> Result<Address, Fault> {
         sk.get::<[u8; 16]>(Field::SockV6Daddr)?
     };
     Ok(Some((address, port)))
+}
+
+/// Judges `sendfile(2)` and `splice(2)` to a socket, by its peer. Attached on kernels before 6.5 only, which hand the
+/// socket pages there and pass no `socket_sendmsg`. This hook sees every `read(2)` and `write(2)`, so what is not ours is
+/// told first. (Oldest kernel: 5.7.)
+#[lsm(hook = "file_permission")]
+pub fn file_permission(ctx: LsmContext) -> i32 {
+    let (file, mask) = (pointer(&ctx, 0), ctx.arg::<i32>(1));
+    if mask & MAY_WRITE == 0 {
+        return PASS;
+    }
+    let kind = file.follow(Field::FileInode).get::<u16>(Field::InodeMode) & S_IFMT;
+    if kind != S_IFSOCK || kernel::is_in_plain_write() {
+        return PASS;
+    }
+    let point = net_point(Hook::FilePermission);
+    // The verifier does not know what a socket's file points to.
+    let socket = file.follow(Field::FilePrivateData).raw();
+    point.judge(|subject| match connection(socket) {
+        Ok(Some((sk, family, protocol, peer))) => judge_peer_at(point, subject, sk, family, protocol, peer),
+        Ok(None) => PASS,
+        Err(fault) => point.fault(subject, Rights::NONE, fault),
+    })
+}
+
+/// A connected internet socket: `struct sock`, family, protocol and peer.
+type Connection = (Raw, u16, u32, ([u8; 16], u16));
+
+#[inline(always)]
+fn connection(socket: Raw) -> Result<Option<Connection>, Fault> {
+    let sk = socket.follow(Field::SocketSk)?;
+    if sk.is_null() {
+        return Ok(None);
+    }
+    let family = sk.get::<u16>(Field::SockFamily)?;
+    if family != AF_INET && family != AF_INET6 {
+        return Ok(None);
+    }
+    let protocol = u32::from(sk.get::<u16>(Field::SockProtocol)?);
+    Ok(peer_address(sk, family)?.map(|peer| (sk, family, protocol, peer)))
 }
 
 /// Judges `bind(2)`: addresses, and abstract unix names. Unix paths come into being through `path_mknod`. (Oldest
@@ -419,7 +475,7 @@ pub fn socket_listen(ctx: LsmContext) -> i32 {
     let point = net_point(Hook::SocketListen);
     point.judge(|subject| match Socket::of(socket) {
         Some(socket) if socket.is_inet() => {
-            let address = local_address(socket);
+            let address = local_address(socket.sk.raw(), socket.family);
             judge_address(point, subject, socket.protocol, Direction::Bind, address)
         }
         _ => PASS,
@@ -427,12 +483,12 @@ pub fn socket_listen(ctx: LsmContext) -> i32 {
 }
 
 #[inline(always)]
-fn local_address(socket: Socket) -> Result<Address, Fault> {
-    let port = socket.sk.get::<u16>(Field::SockNum);
-    let address = if socket.family == AF_INET {
-        v4_mapped(socket.sk.embedded(Field::SockRcvSaddr).load::<[u8; 4]>()?)
+fn local_address(sk: Raw, family: u16) -> Result<Address, Fault> {
+    let port = sk.get::<u16>(Field::SockNum)?;
+    let address = if family == AF_INET {
+        v4_mapped(sk.get::<[u8; 4]>(Field::SockRcvSaddr)?)
     } else {
-        socket.sk.embedded(Field::SockV6RcvSaddr).load::<[u8; 16]>()?
+        sk.get::<[u8; 16]>(Field::SockV6RcvSaddr)?
     };
     Ok(Some((address, port)))
 }

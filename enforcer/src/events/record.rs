@@ -303,6 +303,8 @@ fn operation(event: &Event) -> &'static str {
         Hook::InodeFileSetattr => "set-file-flags",
         Hook::FileIoctl | Hook::FileIoctlCompat => "ioctl",
         Hook::PathNotify => "watch",
+        Hook::BprmCredsFromFile => "inherit",
+        Hook::FilePermission => "send",
         Hook::FileFcntl => "set-signal-owner",
         Hook::SocketSetsockopt => "set-socket-option",
         Hook::KeyAlloc => "create-key",

@@ -2,14 +2,7 @@
 
 /// Their names, and why. They run without a policy only, which keeps the attack itself working until there is something
 /// to stop it; then the entry goes.
-pub const KNOWN_GAPS: &[(&str, &str)] = &[
-    (
-        "inherited-file-read",
-        "opening is judged, reading is not: it would take file_permission, or a look at all descriptors when a program \
-         starts",
-    ),
-    ("sendpage-to-inherited-connection", "before 6.5, sendfile and splice to a socket pass no LSM hook"),
-];
+pub const KNOWN_GAPS: &[(&str, &str)] = &[];
 
 /// Whether an attack still gets through.
 #[must_use]

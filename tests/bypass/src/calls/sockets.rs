@@ -77,8 +77,7 @@ pub(crate) fn send_bytes(socket: &OwnedFd, payload: &[u8], address: &[u8], flags
 pub(crate) fn set_option(socket: &OwnedFd, level: i32, option: i32, value: &[u8]) -> io::Result<()> {
     let length = libc::socklen_t::try_from(value.len()).unwrap_or(0);
     // SAFETY: the value is as long as said.
-    let set =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value.as_ptr().cast(), length) };
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value.as_ptr().cast(), length) };
     super::check(set).map(drop)
 }
 
@@ -93,12 +92,11 @@ pub(crate) fn send_with_control(
     let mut to = bytes(address);
     // Length, level and kind, then the data, in whole words, as the kernel wants them aligned.
     let length = size_of::<libc::cmsghdr>() + data.len();
-    let mut control = [length.to_ne_bytes().as_slice(), &level.to_ne_bytes(), &kind.to_ne_bytes(), data].concat();
+    let mut control =
+        [length.to_ne_bytes().as_slice(), &level.to_ne_bytes(), &kind.to_ne_bytes(), data].concat();
     control.resize(length.next_multiple_of(8), 0);
-    let words: Vec<u64> = control
-        .chunks_exact(8)
-        .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()))
-        .collect();
+    let words: Vec<u64> =
+        control.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
     let mut part = libc::iovec { iov_base: PAYLOAD.as_ptr().cast_mut().cast(), iov_len: PAYLOAD.len() };
     // SAFETY: all-zero is a message without anything.
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };

@@ -36,14 +36,7 @@ fn run(words: &[&str]) -> Outcome {
     let number = if how == "open_tree_attr" { OPEN_TREE_ATTR } else { libc::SYS_mount_setattr };
     // SAFETY: the path ends in NUL and the attributes are as long as said.
     let set = unsafe {
-        libc::syscall(
-            number,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            0,
-            attributes.as_ptr(),
-            size_of_val(&attributes),
-        )
+        libc::syscall(number, libc::AT_FDCWD, path.as_ptr(), 0, attributes.as_ptr(), size_of_val(&attributes))
     };
     calls::check(set).at(how)?;
     std::fs::write(format!("{at}/written"), "").at("write").map(calls::nothing)

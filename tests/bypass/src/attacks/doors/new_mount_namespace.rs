@@ -30,9 +30,8 @@ fn run(words: &[&str]) -> Outcome {
     let [directory] = arguments(words)?;
     let path = calls::c_string(directory).at("path")?;
     // SAFETY: the path ends in NUL.
-    let namespace = unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), OPEN_TREE_NAMESPACE)
-    };
+    let namespace =
+        unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), OPEN_TREE_NAMESPACE) };
     let namespace = calls::descriptor(namespace).at("open_tree")?;
     calls::process::in_child(|| {
         setns(&namespace, CloneFlags::CLONE_NEWNS).at("setns")?;

@@ -33,9 +33,7 @@ fn rows() -> Vec<Case> {
         traced("poke", Hook::PtraceTraceme),
         traced("attach", Hook::PtraceAccessCheck),
         traced("process_vm_writev", Hook::PtraceAccessCheck),
-        traced("mem", Hook::PtraceAccessCheck)
-            .given("file.write", "/proc/[0-9]*/mem")
-            .errno(libc::EACCES),
+        traced("mem", Hook::PtraceAccessCheck).given("file.write", "/proc/[0-9]*/mem").errno(libc::EACCES),
     ]
 }
 
