@@ -19,6 +19,8 @@ fn rows() -> Vec<Case> {
             .row(&["{dir}"])
             .file("{dir}/secret")
             .given("file.read", "/secret")
+            // The descriptor of a namespace is an open file without a name.
+            .given("file.unlinked", "true")
             .allowed_by("privileges.allow", "mount")
             .refused(Hook::Capable, Family::Privilege, Reason::Privilege)
             .about("mount"),
