@@ -60,7 +60,8 @@ pub struct Head {
     pub switches: u32,
     /// [`crate::hook::Privilege`] bits.
     pub privileges: u32,
-    /// Bit *n* allows `socket(2)` of address family *n* (`AF_*` < 64) with stream, datagram or seqpacket type.
+    /// Bit *n* allows `socket(2)` of address family *n* (`AF_*` < 63) with stream, datagram or seqpacket type; bit 63 is
+    /// [`crate::net::MPTCP_BIT`].
     pub socket_families: u64,
     /// Where the automaton's transitions start in the arena, in cells.
     pub transitions: u32,
@@ -303,8 +304,9 @@ pub struct Label {
     pub script: u64,
     /// [`Content`] code: how far the check of the program that the task is starting has come.
     pub content: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Non-zero until the task has started a program under the policy: somebody outside the workload opened what it
+    /// holds.
+    pub inherited: u32,
 }
 
 /// Bits of [`Label::program`].

@@ -14,7 +14,7 @@ use crate::{
     },
     hash::{Key, Sip},
     hook::Privilege,
-    net::{AF_NETLINK, Flow},
+    net::{AF_NETLINK, Flow, MPTCP_BIT, is_mptcp},
     rights::Rights,
     verdict::{Decision, Fault, Reason},
 };
@@ -172,7 +172,7 @@ pub enum Request<'a, T> {
         family: u32,
         /// `SOCK_RAW` or `SOCK_PACKET`.
         raw: bool,
-        /// Protocol within the family. Only that of netlink sockets matters here.
+        /// Protocol within the family. Only those of netlink sockets and MPTCP matter here.
         protocol: u32,
     },
     /// A privileged door.
@@ -195,7 +195,8 @@ pub fn decide<T: Text, L: Tables>(request: &Request<'_, T>, head: &Head, tables:
             let listed = if family == AF_NETLINK {
                 protocol < 32 && (head.netlink >> (protocol & 31)) & 1 != 0
             } else {
-                family < 64 && (head.socket_families >> (family & 63)) & 1 != 0
+                let consented = !is_mptcp(family, protocol) || head.socket_families & MPTCP_BIT != 0;
+                consented && family < 63 && (head.socket_families >> (family & 63)) & 1 != 0
             };
             let type_ok = !raw || head.switches & switch::RAW_SOCKETS != 0;
             switched(listed && type_ok, Reason::SocketFamily)
@@ -627,8 +628,24 @@ mod tests {
         let ask = |family, raw| decide(&Ask::Socket { family, raw, protocol: 0 }, &all, &tiny()).verdict;
         assert_eq!(ask(2, false), Verdict::Allow);
         assert_eq!(ask(2, true), Verdict::Deny);
+        assert_eq!(ask(63, false), Verdict::Deny, "that bit says something else");
         assert_eq!(ask(64, false), Verdict::Deny);
         assert_eq!(ask(66, false), Verdict::Deny);
+    }
+
+    #[test]
+    fn mptcp_takes_a_word_of_its_own() {
+        let ask = |socket_families, family, protocol| {
+            let head = Head { socket_families, ..head() };
+            decide(&Ask::Socket { family, raw: false, protocol }, &head, &tiny()).verdict
+        };
+        let inet = 1 << 2 | 1 << 10;
+        for family in [2, 10] {
+            assert_eq!(ask(inet, family, 262), Verdict::Deny, "{family}");
+            assert_eq!(ask(inet | MPTCP_BIT, family, 262), Verdict::Allow, "{family}");
+            assert_eq!(ask(MPTCP_BIT, family, 262), Verdict::Deny, "{family} is not listed");
+            assert_eq!(ask(inet, family, 6), Verdict::Allow, "{family}");
+        }
     }
 
     #[test]

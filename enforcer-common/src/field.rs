@@ -58,6 +58,18 @@ fields! {
     FileMode => "file"."f_mode",
     /// `unsigned int`.
     FileFlags => "file"."f_flags",
+    /// `void *`: the `struct socket` of a socket's file.
+    FilePrivateData => "file"."private_data",
+    /// `struct files_struct *`.
+    TaskFiles => "task_struct"."files",
+    /// `struct fdtable *`.
+    FilesFdt => "files_struct"."fdt",
+    /// `unsigned int`: how many descriptors there is room for.
+    FdtMaxFds => "fdtable"."max_fds",
+    /// `struct file **`.
+    FdtFd => "fdtable"."fd",
+    /// `unsigned long *`: a bit for each descriptor.
+    FdtCloseOnExec => "fdtable"."close_on_exec",
     /// `struct vfsmount *`.
     FileMnt => "file"."f_path.mnt",
     /// `struct dentry *`.
@@ -114,6 +126,28 @@ fields! {
     BprmArgc => "linux_binprm"."argc",
     /// The kernel is only asked whether it would start the file (`AT_EXECVE_CHECK`, since 6.14).
     BprmIsCheck => "linux_binprm"."is_check" as OptionalBit,
+    /// `struct pid *` that the file signals, where the file holds its owner (before 6.12).
+    FileOwnerPid => "file"."f_owner.pid" as OptionalBytes,
+    /// `enum pid_type` of that, in the same place.
+    FileOwnerPidType => "file"."f_owner.pid_type" as OptionalBytes,
+    /// `struct fown_struct *` since 6.12, NULL until somebody sets an owner; the struct itself before.
+    FileOwner => "file"."f_owner",
+    /// `struct pid *` that the file signals.
+    FownPid => "fown_struct"."pid",
+    /// `enum pid_type` of that.
+    FownPidType => "fown_struct"."pid_type",
+    /// `unsigned int`: how many pid namespaces deep.
+    PidLevel => "pid"."level",
+    /// `struct upid []`, one for each namespace.
+    PidNumbers => "pid"."numbers",
+    /// `int`: the number in one namespace.
+    UpidNr => "upid"."nr",
+    /// `unsigned long`: the number of the system call.
+    RegsOrigAx => "pt_regs"."orig_ax",
+    /// `unsigned long`: its third argument, on both ABIs.
+    RegsDx => "pt_regs"."dx",
+    /// `unsigned long`: where the stack of the program is.
+    MmStartStack => "mm_struct"."start_stack",
     /// `struct file *`.
     VmaFile => "vm_area_struct"."vm_file",
     /// `unsigned long`.
@@ -202,4 +236,8 @@ fields! {
     MsgName => "msghdr"."msg_name",
     /// `int`.
     MsgNameLen => "msghdr"."msg_namelen",
+    /// `void *`: control messages.
+    MsgControl => "msghdr"."msg_control",
+    /// `size_t`: bytes of them.
+    MsgControlLen => "msghdr"."msg_controllen",
 }

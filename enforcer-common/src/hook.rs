@@ -149,6 +149,14 @@ codes! {
         TaskMovememory = 71 => "task_movememory",
         /// Use of a capability.
         Capable = 72 => "capable",
+        /// `fcntl(2)`: whom a descriptor signals.
+        FileFcntl = 73 => "file_fcntl",
+        /// `setsockopt(2)`: headers of one's own making.
+        SocketSetsockopt = 74 => "socket_setsockopt",
+        /// Start of a program that inherits descriptors from outside the workload.
+        BprmCredsFromFile = 75 => "bprm_creds_from_file",
+        /// Writing to a socket without a message, by `sendfile(2)` and `splice(2)`.
+        FilePermission = 76 => "file_permission",
         /// Start of a program that is pinned to contents: compares its digest, which the kernel sleeps to compute.
         BprmCheckDigest = 80 => "bprm_check_digest",
     }
@@ -242,6 +250,8 @@ codes! {
         RawIo = 21 => "raw-io",
         /// Typing into a terminal as if its user did (`TIOCSTI`, `TIOCLINUX`).
         TerminalInput = 22 => "terminal-input",
+        /// Writing IP headers: `IP_HDRINCL`, IP options, routing headers, further SCTP destinations by control message.
+        RawHeaders = 23 => "raw-headers",
     }
 }
 

@@ -67,11 +67,32 @@ pub enum Direction {
 
 /// `AF_NETLINK`, whose protocols are kernel subsystems: each is listed on its own.
 pub const AF_NETLINK: u32 = 16;
+/// `AF_INET`.
+pub const AF_INET: u32 = 2;
+/// `AF_INET6`.
+pub const AF_INET6: u32 = 10;
+/// The [`socket_class`] of MPTCP, over IPv4 and IPv6: the kernel itself connects such a socket to addresses that its
+/// peer announces, and nobody can judge those.
+pub const MPTCP_CLASS: u32 = AF_INET | 1 << 8;
+/// MPTCP's bit among the families. No kernel has that many.
+pub const MPTCP_BIT: u64 = 1 << 63;
+
+/// Whether a socket is one of MPTCP.
+#[inline(always)]
+#[must_use]
+pub const fn is_mptcp(family: u32, protocol: u32) -> bool {
+    (family == AF_INET || family == AF_INET6) && protocol == IPPROTO_MPTCP
+}
+
 /// A socket's family and, for netlink, its protocol in one number, as events and rules name it: the family below 256,
-/// a netlink protocol times 256 above it. What does not fit is nothing a rule could list, and becomes 255.
+/// a netlink protocol times 256 above it, and [`MPTCP_CLASS`]. What does not fit is nothing a rule could list, and
+/// becomes 255.
 #[inline(always)]
 #[must_use]
 pub const fn socket_class(family: u32, protocol: u32) -> u32 {
+    if is_mptcp(family, protocol) {
+        return MPTCP_CLASS;
+    }
     if family == AF_NETLINK {
         let protocol = if protocol < 255 { protocol } else { 255 };
         return family | protocol << 8;
@@ -79,9 +100,12 @@ pub const fn socket_class(family: u32, protocol: u32) -> u32 {
     if family < 255 { family } else { 255 }
 }
 
-/// The family and the netlink protocol of a [`socket_class`].
+/// The family and the protocol of a [`socket_class`]; 0 for those that do not count.
 #[must_use]
 pub const fn of_socket_class(class: u32) -> (u32, u32) {
+    if class == MPTCP_CLASS {
+        return (AF_INET, IPPROTO_MPTCP);
+    }
     (class & 0xff, class >> 8)
 }
 
@@ -111,10 +135,12 @@ mod tests {
 
     #[test]
     fn socket_classes_round_trip() {
-        for (family, protocol) in [(2, 0), (16, 0), (16, 9), (16, 254)] {
+        for (family, protocol) in [(2, 0), (16, 0), (16, 9), (16, 254), (2, IPPROTO_MPTCP)] {
             assert_eq!(of_socket_class(socket_class(family, protocol)), (family, protocol));
         }
-        assert_eq!(socket_class(2, 6), 2, "only netlink's protocol counts");
+        assert_eq!(socket_class(2, 6), 2, "TCP's protocol does not count");
+        assert_eq!(socket_class(10, IPPROTO_MPTCP), MPTCP_CLASS, "over IPv6, too");
+        assert_eq!(socket_class(1, IPPROTO_MPTCP), 1, "MPTCP is an IP protocol");
         assert_eq!(socket_class(16 + 256, 0), 255, "no number passes for netlink");
         assert_eq!(of_socket_class(socket_class(16, u32::MAX)), (16, 255));
     }

@@ -98,6 +98,8 @@ codes! {
         Digest = 8 => "digest",
         /// Policies changed again and again while one request was decided.
         Unsettled = 9 => "unsettled",
+        /// A task holds more descriptors than a program can look at.
+        Descriptors = 10 => "descriptors",
     }
 }
 

@@ -4,7 +4,10 @@
 //! ones, which the verifier knows and lets us dereference with a plain load, and [`Raw`] ones, which are numbers to it
 //! and are read by `bpf_probe_read_kernel`.
 
-use core::{ffi::c_void, ptr};
+use core::{
+    ffi::{c_long, c_void},
+    ptr,
+};
 
 use aya_ebpf::{
     bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, file, task_struct},
@@ -82,6 +85,69 @@ pub fn read_implies_exec() -> bool {
     /// Stable since 2.6.
     const READ_IMPLIES_EXEC: u32 = 0x0040_0000;
     current().get::<u32>(Field::TaskPersonality) & READ_IMPLIES_EXEC != 0
+}
+
+/// The number and the third argument of the system call that the current task is in, by the registers that it entered
+/// the kernel with. Means nothing for a kernel thread, and for an `io_uring` worker that of the task that made it.
+#[inline(always)]
+pub fn system_call() -> (u32, u32) {
+    /// `__X32_SYSCALL_BIT`.
+    const X32: u32 = 0x4000_0000;
+    // SAFETY: the helper takes any task, and returns where the kernel saves its registers.
+    let registers = unsafe {
+        helpers::bpf_task_pt_regs(current().as_ptr().cast::<task_struct>().cast_mut()) as *const c_void
+    };
+    let registers = Typed(registers);
+    (registers.get::<u64>(Field::RegsOrigAx) as u32 & !X32, registers.get::<u64>(Field::RegsDx) as u32)
+}
+
+/// Whether the current task is in `write(2)` or `writev(2)`, by the numbers of both ABIs, none of which is that of a call
+/// that splices. Of an `io_uring` worker nothing can be told.
+#[inline(always)]
+pub fn is_in_plain_write() -> bool {
+    const PF_IO_WORKER: u32 = 0x10;
+    let (number, _) = system_call();
+    let plain = number == 1 || number == 20 || number == 4 || number == 146;
+    plain && current().get::<u32>(Field::TaskFlags) & PF_IO_WORKER == 0
+}
+
+/// Whether `number` is what the current task calls its own process.
+#[inline(always)]
+pub fn is_own_process(number: i32) -> Result<bool, Fault> {
+    /// `struct upid`: the number, and the namespace.
+    const UPID_LEN: u64 = 16;
+    let pid = current().follow(Field::TaskGroupLeader).raw().follow(Field::TaskThreadPid)?;
+    let level = u64::from(pid.get::<u32>(Field::PidLevel)?);
+    let own = Raw(pid.embedded(Field::PidNumbers).0.wrapping_add(level * UPID_LEN));
+    Ok(own.get::<i32>(Field::UpidNr)? == number)
+}
+
+/// Whether the stack of the program that is being started will be executable: its ELF header asked for that. The kernel
+/// has set the stack up, and maps the program next.
+#[inline(always)]
+pub fn has_executable_stack() -> Result<bool, Fault> {
+    const VM_EXEC: u64 = 0x4;
+    let task = current();
+    let stack = task.follow(Field::TaskMm).get::<u64>(Field::MmStartStack);
+    let mut flags = 0_u64;
+    // SAFETY: the callback gets `flags` back, which outlives the call; it is called at most once, and always if the
+    // result is zero.
+    let result = unsafe {
+        helpers::bpf_find_vma(
+            task.as_ptr().cast::<task_struct>().cast_mut(),
+            stack,
+            note_flags as *const () as *mut c_void,
+            (&raw mut flags).cast(),
+            0,
+        )
+    };
+    if result == 0 { Ok(flags & VM_EXEC != 0) } else { Err(Fault::Helper) }
+}
+
+extern "C" fn note_flags(_: *mut c_void, vma: *const c_void, flags: *mut u64) -> c_long {
+    // SAFETY: `has_executable_stack` passes a live, exclusive number.
+    unsafe { flags.write(Typed(vma).get::<u64>(Field::VmaFlags)) };
+    0
 }
 
 /// Inode number of the host's mount namespace.

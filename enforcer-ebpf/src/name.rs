@@ -47,10 +47,19 @@ const PROC_MAGIC: u64 = 0x9fa0;
 #[repr(C, align(8))]
 pub struct Scratch {
     walk: Walk,
+    /// How far a loop over a list has got.
+    pub cursor: Cursor,
     kept: Span,
     /// What was found in a pinned program.
     pub digest: Digest,
     text: [u8; TEXT_LEN],
+}
+
+/// A part of kernel memory that is gone through piece by piece. In a map value like [`Walk`], for the same reason.
+#[repr(C)]
+pub struct Cursor {
+    pub at: u64,
+    pub end: u64,
 }
 
 /// State of a walk. In a map value, so that the verifier assumes nothing about it from one round to the next.
@@ -62,8 +71,9 @@ struct Walk {
     /// Where the text starts to grow down from.
     first_cursor: u64,
     floor: u64,
-    /// Whether a missing hash entry means nothing.
-    pending: u64,
+    /// Whether a missing hash entry means nothing ([`PENDING`]), and whether the host's own tree will do ([`ON_HOST`]). One
+    /// word: the stacks of the programs are full.
+    leniency: u64,
     /// `struct pid *` of the task's process if the object lies on procfs, else 0.
     own_pid: u64,
     /// Sequence of the tree's locks at the start.
@@ -76,6 +86,11 @@ struct Walk {
     cursor: u64,
     status: u64,
 }
+
+/// The object is about to get its name.
+const PENDING: u64 = 1;
+/// Somebody on the host may have opened it.
+const ON_HOST: u64 = 2;
 
 /// Phases: read the locks, find a mount, climb, read the locks again.
 const BEGIN: u64 = 0;
@@ -282,6 +297,15 @@ pub fn of_place(place: Place, pending: bool, scratch: &mut Scratch) -> Result<Sp
     named(place.dentry, scratch)
 }
 
+/// Names an object that somebody on the host may have opened: as the task sees it, or as the host does.
+#[inline(always)]
+pub fn of_host_place(place: Place, scratch: &mut Scratch) -> Result<Span, Fault> {
+    begin(place, TEXT_END as u32, TEXT_START as u32, false, scratch)?;
+    scratch.walk.leniency = ON_HOST;
+    repeat(MAX_STEPS, &mut Climb::<false> { scratch });
+    named(place.dentry, scratch)
+}
+
 /// Names an object of which the hook does not say by which mount it was reached: by the first mount of its file system
 /// in the task's namespace that leads to it.
 #[inline(always)]
@@ -324,7 +348,7 @@ pub fn prepend_exe(place: Place, before: u32, scratch: &mut Scratch) -> Result<(
 fn begin(place: Place, cursor: u32, floor: u32, pending: bool, scratch: &mut Scratch) -> Result<(), Fault> {
     scratch.walk.first_cursor = u64::from(cursor);
     scratch.walk.floor = u64::from(floor);
-    scratch.walk.pending = u64::from(pending);
+    scratch.walk.leniency = u64::from(pending);
     let sb = place.dentry.follow(Field::DentrySb)?;
     scratch.walk.own_pid = 0;
     if sb.get::<u64>(Field::SbMagic)? == PROC_MAGIC {
@@ -397,7 +421,7 @@ impl Scratch {
         self.walk.dentry = self.walk.first_dentry;
         self.walk.mount = self.walk.first_mount;
         let dentry = Raw(self.walk.dentry);
-        if self.walk.pending == 0 && self.is_unlinked::<SEARCHES>(dentry)? {
+        if self.walk.leniency & PENDING == 0 && self.is_unlinked::<SEARCHES>(dentry)? {
             return Ok(self.stop(UNLINKED));
         }
         self.walk.phase = CLIMB;
@@ -535,7 +559,8 @@ impl Scratch {
             self.text[TEXT_END - 1] = b'/';
         }
         let own = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
-        let reachable = mount.follow(Field::MountNs)? == own;
+        let namespace = mount.follow(Field::MountNs)?;
+        let reachable = namespace == own || (self.walk.leniency & ON_HOST != 0 && is_host(namespace));
         Ok(self.stop(if reachable { AT_ROOT } else { ELSEWHERE }))
     }
 
@@ -561,6 +586,12 @@ impl Scratch {
         // SAFETY: `HEADER_ROOM` bytes from `at` lie within `text`.
         Some(unsafe { (&raw mut self.text).cast::<u8>().add(at as usize).cast() })
     }
+}
+
+/// Whether this is the host's mount namespace. Some mounts have an error number for a namespace.
+#[inline(always)]
+fn is_host(namespace: Raw) -> bool {
+    namespace.get::<u32>(Field::MntNamespaceInum).is_ok_and(|inum| inum == kernel::host_mnt_ns())
 }
 
 #[inline(always)]

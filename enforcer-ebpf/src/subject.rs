@@ -52,6 +52,21 @@ impl Subject {
         unsafe { (*self.label).arming = u32::from(arming) };
     }
 
+    /// Whether the program that the task is starting is the first under the policy, so that it inherits what somebody
+    /// outside the workload opened. A launcher that starts another launcher is still outside.
+    #[inline(always)]
+    pub fn brings_descriptors(&self) -> bool {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).inherited != 0 && (!self.entering || (*self.label).arming != 0) }
+    }
+
+    /// Notes that what the task holds has been judged.
+    #[inline(always)]
+    pub fn forget_inheritance(&self) {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).inherited = 0 };
+    }
+
     /// What the task runs: [`program`] bits.
     #[inline(always)]
     pub fn program(&self) -> u32 {
@@ -170,39 +185,20 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
     }
     let epoch = bind_epoch(&maps);
     let binding = nearest_binding(&maps);
-    let Some(label) = kernel::task_storage(&LABELS, task, true) else {
-        // Without storage nothing can stick. A task outside every workload is none of our business; one inside is
-        // refused by the fault.
-        return if binding.incarnation == 0 { Ok(Standing::Host) } else { Err(Fault::TaskStorage) };
-    };
     if binding.incarnation == 0 {
-        *label = Label {
-            slot: 0,
-            incarnation: 0,
-            state: State::Host.code(),
-            bind_epoch: epoch,
-            arming: 0,
-            program: 0,
-            script: 0,
-            content: Content::Any.code(),
-            reserved: 0,
-        };
+        // Without storage nothing can stick. A task outside every workload is none of our business; one inside is
+        // refused by the fault below.
+        if let Some(label) = kernel::task_storage(&LABELS, task, true) {
+            *label = fresh(UNBOUND, State::Host, epoch);
+        }
         return Ok(Standing::Host);
     }
-    let head = maps.head(binding.slot).ok_or(Fault::Table)?;
+    // First, because what is known by then has to be kept on a stack that is full.
     let entering = is_launcher(&maps).unwrap_or(false);
     let state = if entering { State::Entering } else { State::Armed };
-    *label = Label {
-        slot: binding.slot,
-        incarnation: binding.incarnation,
-        state: state.code(),
-        bind_epoch: epoch,
-        arming: 0,
-        program: 0,
-        script: 0,
-        content: Content::Any.code(),
-        reserved: 0,
-    };
+    let label = kernel::task_storage(&LABELS, kernel::current(), true).ok_or(Fault::TaskStorage)?;
+    let head = maps.head(binding.slot).ok_or(Fault::Table)?;
+    *label = fresh(binding, state, epoch);
     if !entering {
         count(Counter::Armed);
     }
@@ -214,6 +210,22 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
         entering,
         label,
     }))
+}
+
+/// The label of a task that meets its first hook. Whatever it holds it has from before.
+#[inline(always)]
+const fn fresh(binding: Binding, state: State, epoch: u32) -> Label {
+    Label {
+        slot: binding.slot,
+        incarnation: binding.incarnation,
+        state: state.code(),
+        bind_epoch: epoch,
+        arming: 0,
+        program: 0,
+        script: 0,
+        content: Content::Any.code(),
+        inherited: 1,
+    }
 }
 
 /// The binding of the task's cgroup or of its nearest bound ancestor; incarnation 0 if there is none. (Not an `Option`:

@@ -6,10 +6,11 @@
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use enforcer_common::{
     abi::program,
+    decide::Request,
     field::Field,
     hook::{Hook, Privilege},
     rights::Rights,
-    verdict::Family,
+    verdict::{Family, Fault},
 };
 
 use super::{interpreter, pointer};
@@ -46,15 +47,29 @@ const ATTR_MTIME: u32 = 1 << 5;
 // `ioctl` commands, all of them ABI.
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541c;
+const FIOSETOWN: u32 = 0x8901;
+const SIOCSPGRP: u32 = 0x8902;
+const FIOASYNC: u32 = 0x5452;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
 const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
+// `fcntl` commands, ABI as well.
+const F_SETFL: u32 = 4;
+const F_SETOWN: u32 = 8;
+const F_SETSIG: u32 = 10;
+const F_SETOWN_EX: u32 = 15;
+/// `O_ASYNC`: the kernel sends the signal when the file becomes ready.
+const FASYNC: u64 = 0o20_000;
+/// The kinds of owners (`enum pid_type`) up to this one are single processes.
+const PIDTYPE_TGID: u32 = 1;
 /// `FAN_OPEN_PERM`, `FAN_ACCESS_PERM`, `FAN_OPEN_EXEC_PERM`, `FAN_PRE_ACCESS`: the watcher's answer decides.
 const FAN_PERMISSION: u64 = 0x0001_0000 | 0x0002_0000 | 0x0004_0000 | 0x0010_0000;
 const FSNOTIFY_OBJ_TYPE_INODE: u32 = 0;
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
 const PID_FS_MAGIC: u64 = 0x5049_4446;
+/// Files of this file system look like regular ones since 6.17.
+const ANON_INODE_FS_MAGIC: u64 = 0x0904_1934;
 /// The largest error number that the kernel puts into a pointer.
 const MAX_ERRNO: u64 = 4095;
 const RENAME_EXCHANGE: u32 = 2;
@@ -65,7 +80,7 @@ const fn file_point(hook: Hook) -> Point {
 
 /// Rights that an open file's mode stands for. An access mode of 3 opens for ioctl only but asks for both.
 #[inline(always)]
-const fn needed_by_mode(mode: u32) -> Rights {
+pub const fn needed_by_mode(mode: u32) -> Rights {
     let mut needed = Rights::NONE;
     if mode & FMODE_READ != 0 {
         needed = needed.union(Rights::READ);
@@ -153,6 +168,15 @@ fn is_on_internal_mount(file: Typed) -> bool {
     mount.get::<u64>(Field::MountNs).is_ok_and(|namespace| namespace >= u64::MAX - (MAX_ERRNO - 1))
 }
 
+/// Whether an inode of this mode, on a file system of this kind, is a place where something is kept: a file, a directory,
+/// a symbolic link or a disk. Pipes, sockets, terminals, and what has no place in the file system, are not.
+#[inline(always)]
+pub const fn has_content(mode: u16, magic: u64) -> bool {
+    let kind = mode & S_IFMT;
+    let kept = kind == S_IFREG || kind == S_IFDIR || kind == S_IFLNK || kind as u32 == S_IFBLK;
+    kept && magic != PID_FS_MAGIC && magic != ANON_INODE_FS_MAGIC
+}
+
 /// Judges a file received over a unix socket, or fetched by `pidfd_getfd`, as if it were opened now. Pipes, sockets and
 /// other descriptors without a place in the file system pass: they are judged where they are used, which for connected
 /// sockets is every send. (Oldest kernel: 5.7.)
@@ -161,8 +185,9 @@ pub fn file_receive(ctx: LsmContext) -> i32 {
     let file = pointer(&ctx, 0);
     let point = file_point(Hook::FileReceive);
     point.judge(|subject| {
-        let kind = file.follow(Field::FileInode).get::<u16>(Field::InodeMode) & S_IFMT;
-        if kind != S_IFREG && kind != S_IFDIR && kind != S_IFLNK {
+        let inode = file.follow(Field::FileInode);
+        let magic = inode.follow(Field::InodeSb).get::<u64>(Field::SbMagic);
+        if !has_content(inode.get::<u16>(Field::InodeMode), magic) {
             return PASS;
         }
         let needed = needed_by_mode(file.get::<u32>(Field::FileMode));
@@ -390,12 +415,72 @@ pub fn file_ioctl_compat(ctx: LsmContext) -> i32 {
 fn judge_ioctl(hook: Hook, file: Typed, command: u32) -> i32 {
     match command {
         TIOCSTI | TIOCLINUX => privilege(hook, Privilege::TerminalInput),
+        // Whom they name, the kernel reads after us.
+        FIOSETOWN | SIOCSPGRP => privilege(hook, Privilege::Signal),
+        FIOASYNC => judge_owner(hook, file),
         FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS | FS_IOC_FSSETXATTR | FS_IOC_ENABLE_VERITY => {
             let point = file_point(hook);
             point.judge(|subject| point.decide_place(subject, Place::of_file(file), false, Rights::WRITE))
         }
         _ => PASS,
     }
+}
+
+/// Judges by whom a file's owner is set, and what it is sent, as nobody can tell where the signal is sent: that may be
+/// in an interrupt, on any task's behalf. A process may have its own files signal itself; anything else is a signal to
+/// somebody else. (Oldest kernel: 5.7.)
+#[lsm(hook = "file_fcntl")]
+pub fn file_fcntl(ctx: LsmContext) -> i32 {
+    let (file, command, argument) = (pointer(&ctx, 0), ctx.arg::<u32>(1), ctx.arg::<u64>(2));
+    match command {
+        F_SETOWN if argument as u32 == 0 => PASS,
+        F_SETOWN => towards_own(Hook::FileFcntl, || kernel::is_own_process((argument as u32).cast_signed())),
+        // Whom it names, the kernel reads after us.
+        F_SETOWN_EX => privilege(Hook::FileFcntl, Privilege::Signal),
+        F_SETSIG => judge_owner(Hook::FileFcntl, file),
+        F_SETFL if argument & FASYNC != 0 => judge_owner(Hook::FileFcntl, file),
+        _ => PASS,
+    }
+}
+
+/// Judges having a file signal whoever owns it.
+#[inline(always)]
+fn judge_owner(hook: Hook, file: Typed) -> i32 {
+    towards_own(hook, || is_owned_by_us(file))
+}
+
+#[inline(always)]
+fn towards_own(hook: Hook, is_own: impl FnOnce() -> Result<bool, Fault>) -> i32 {
+    let point = Point::new(hook, Family::Privilege);
+    point.judge(|subject| match is_own() {
+        Ok(true) => PASS,
+        Ok(false) => point.decide(subject, &Request::Privilege(Privilege::Signal)),
+        Err(fault) => point.fault(subject, Rights::NONE, fault),
+    })
+}
+
+/// Whether a file signals nobody, or the current process. A terminal that is told to signal chooses its foreground
+/// processes.
+#[inline(always)]
+fn is_owned_by_us(file: Typed) -> Result<bool, Fault> {
+    let mode = file.follow(Field::FileInode).get::<u16>(Field::InodeMode) & S_IFMT;
+    if u32::from(mode) == S_IFCHR {
+        return Ok(false);
+    }
+    let (pid, kind) = if kernel::has(Field::FileOwnerPid) {
+        (file.raw().follow(Field::FileOwnerPid)?, file.raw().get::<u32>(Field::FileOwnerPidType)?)
+    } else {
+        let owner = file.raw().follow(Field::FileOwner)?;
+        if owner.is_null() {
+            return Ok(true);
+        }
+        (owner.follow(Field::FownPid)?, owner.get::<u32>(Field::FownPidType)?)
+    };
+    if pid.is_null() {
+        return Ok(true);
+    }
+    let own = kernel::current().follow(Field::TaskGroupLeader).raw().follow(Field::TaskThreadPid)?;
+    Ok(pid == own && kind <= PIDTYPE_TGID)
 }
 
 /// Judges watches: of one object like reading it, of more than that, or with a say in what others may do, as a

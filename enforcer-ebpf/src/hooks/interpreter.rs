@@ -57,6 +57,10 @@ pub fn bprm_committed_creds(ctx: LsmContext) -> i32 {
     let Ok(Standing::Workload(subject)) = subject::current() else {
         return PASS;
     };
+    if !subject.entering {
+        // Judged by `bprm_creds_from_file`; else we were not here.
+        subject.forget_inheritance();
+    }
     if subject.program() & program::NEXT == 0 {
         subject.set_program(0);
         return PASS;

@@ -44,11 +44,37 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
         if file.is_null() || prot & PROT_WRITE != 0 {
             return anonymous(point, subject);
         }
+        if is_starting() {
+            let verdict = judge_stack(subject);
+            if verdict != PASS {
+                return verdict;
+            }
+        }
         if is_own_image(subject, file) {
             return PASS;
         }
         point.decide_place(subject, Place::of_file(file), false, Rights::LIBRARY)
     })
+}
+
+/// Whether the kernel is mapping a new program: the loaders set this last.
+#[inline(always)]
+fn is_starting() -> bool {
+    kernel::current().follow(Field::TaskMm).get::<u64>(Field::MmStartCode) == 0
+}
+
+/// Judges the stack that a new program was given. No hook sees it become executable; the first mapping of the program's
+/// code is the next that does see something, and a refusal there ends the process.
+///
+/// Out of line, for the stack's sake.
+#[inline(never)]
+fn judge_stack(subject: &Subject) -> i32 {
+    let point = memory_point(Hook::MmapFile);
+    match kernel::has_executable_stack() {
+        Ok(false) => PASS,
+        Ok(true) => anonymous(point, subject),
+        Err(fault) => point.fault(subject, Rights::NONE, fault),
+    }
 }
 
 /// Whether the kernel is mapping a program whose content was found right a moment ago.
@@ -65,7 +91,7 @@ fn is_own_image(subject: &Subject, file: Typed) -> bool {
         return false;
     }
     let mm = kernel::current().follow(Field::TaskMm);
-    mm.follow(Field::MmExeFile).raw() == file.raw() && mm.get::<u64>(Field::MmStartCode) == 0
+    mm.follow(Field::MmExeFile).raw() == file.raw() && is_starting()
 }
 
 /// Judges memory that becomes executable. A private file mapping that already holds pages of its own (`anon_vma`) may

@@ -8,6 +8,7 @@ use aya_ebpf::programs::{BtfTracePointContext, LsmContext};
 use crate::kernel::Typed;
 
 mod cgroup;
+mod descriptors;
 mod exec;
 mod file;
 mod interpreter;

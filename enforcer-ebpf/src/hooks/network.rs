@@ -1,11 +1,13 @@
 //! Sockets: their creation, and everything that names a peer or a local address.
 
+use core::ops::ControlFlow;
+
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use enforcer_common::{
     abi::SocketLabel,
-    decide::{self, Request},
+    decide::{self, Request, Step},
     field::Field,
-    hook::Hook,
+    hook::{Hook, Privilege},
     net::{Direction, Flow, IPPROTO_SCTP, v4_mapped},
     rights::Rights,
     verdict::{Family, Fault, Verdict},
@@ -13,11 +15,12 @@ use enforcer_common::{
 
 use super::pointer;
 use crate::{
-    control::{PASS, Point},
+    control::{PASS, Point, privilege, refused},
     kernel::{self, Raw, Typed},
     maps::SOCKETS,
-    name::{self, Name, Place},
+    name::{self, Cursor, Name, Place},
     subject::Subject,
+    tables::repeat,
 };
 
 const AF_UNSPEC: u16 = 0;
@@ -29,6 +32,35 @@ const SOCK_PACKET: i32 = 10;
 /// Bytes of `struct sockaddr_in` and of the shortest `struct sockaddr_in6` (RFC 2133).
 const SIN_LEN: i32 = 16;
 const SIN6_LEN: i32 = 24;
+/// Bytes of `struct sockaddr_in6` in SCTP's lists.
+const SIN6_LEN_IN_LIST: u64 = 28;
+/// Most addresses in a list that are looked at. A longer list is refused.
+const MAX_ADDRESSES: u32 = 256;
+/// Most control messages that are looked at. One of more is refused.
+const MAX_CONTROLS: u32 = 64;
+/// Bytes of `struct cmsghdr`, to whose size control messages are aligned by half.
+const CMSG_LEN: u64 = 16;
+const MAY_WRITE: i32 = 2;
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
+const IPPROTO_RAW: i32 = 255;
+const SOL_IP: i32 = 0;
+const SOL_IPV6: i32 = 41;
+const SOL_SCTP: i32 = 132;
+const SOL_RAW: i32 = 255;
+// Options, and control messages of the same name.
+const IP_HDRINCL: i32 = 3;
+const IP_OPTIONS: i32 = 4;
+const IP_RETOPTS: i32 = 7;
+const IP_XFRM_POLICY: i32 = 17;
+const IPV6_2292RTHDR: i32 = 5;
+const IPV6_2292PKTOPTIONS: i32 = 6;
+const IPV6_FLOWLABEL_MGR: i32 = 32;
+const IPV6_XFRM_POLICY: i32 = 35;
+const IPV6_HDRINCL: i32 = 36;
+const IPV6_RTHDR: i32 = 57;
+const SCTP_DSTADDRV4: i32 = 7;
+const SCTP_DSTADDRV6: i32 = 8;
 /// `SCTP_SOCKOPT_BINDX_ADD`, `SCTP_PRIMARY_ADDR`, `SCTP_SET_PEER_PRIMARY_ADDR`, `SCTP_PARAM_ADD_IP` and the rest name
 /// peers; this one names local addresses.
 const SCTP_BINDX_ADD: i32 = 100;
@@ -45,14 +77,38 @@ pub fn socket_create(ctx: LsmContext) -> i32 {
     if kernel != 0 {
         return PASS;
     }
+    let inet = family == i32::from(AF_INET) || family == i32::from(AF_INET6);
+    // With this protocol the headers are the sender's business from the start.
+    if inet && kind == SOCK_RAW && protocol == IPPROTO_RAW {
+        let verdict = privilege(Hook::SocketCreate, Privilege::RawHeaders);
+        if verdict != PASS {
+            return verdict;
+        }
+    }
     let point = net_point(Hook::SocketCreate);
     point.judge(|subject| {
-        let inet = family == i32::from(AF_INET) || family == i32::from(AF_INET6);
         // Netlink sockets are raw by custom, and harmless for it.
         let raw = kind == SOCK_PACKET || (inet && kind == SOCK_RAW);
         let (family, protocol) = (family.cast_unsigned(), protocol.cast_unsigned());
         point.decide(subject, &Request::Socket { family, raw, protocol })
     })
+}
+
+/// Judges options that put other destinations into a packet than the one that is judged: whole headers, source routes
+/// (also as part of flow labels), IPsec policies of the socket's own. (Oldest kernel: 5.7.)
+#[lsm(hook = "socket_setsockopt")]
+pub fn socket_setsockopt(ctx: LsmContext) -> i32 {
+    let (level, option) = (ctx.arg::<i32>(1), ctx.arg::<i32>(2));
+    let writes_headers = match level {
+        SOL_IP => matches!(option, IP_HDRINCL | IP_OPTIONS | IP_XFRM_POLICY),
+        SOL_IPV6 => matches!(
+            option,
+            IPV6_HDRINCL | IPV6_RTHDR | IPV6_2292PKTOPTIONS | IPV6_FLOWLABEL_MGR | IPV6_XFRM_POLICY
+        ),
+        SOL_RAW => option == IPV6_HDRINCL,
+        _ => false,
+    };
+    if writes_headers { privilege(Hook::SocketSetsockopt, Privilege::RawHeaders) } else { PASS }
 }
 
 /// A transport address: none if the request carries none that is judged.
@@ -175,6 +231,10 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let point = net_point(Hook::SocketSendmsg);
     point.judge(|subject| match Socket::of(socket) {
         Some(socket) if socket.is_inet() => {
+            let verdict = judge_controls(subject, message);
+            if verdict != PASS {
+                return verdict;
+            }
             let destination = message.follow(Field::MsgName);
             if destination.is_null() {
                 return judge_peer(point, subject, socket);
@@ -188,6 +248,82 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     })
 }
 
+/// Judges control messages, which can do for one packet what [`socket_setsockopt`] judges for all, and name further
+/// destinations of an SCTP association. The kernel has copied them already.
+#[inline(always)]
+fn judge_controls(subject: &Subject, message: Typed) -> i32 {
+    let len = message.get::<u64>(Field::MsgControlLen);
+    if len == 0 {
+        return PASS;
+    }
+    controls_apart(subject, message.get::<u64>(Field::MsgControl), len)
+}
+
+/// Out of line, for the stack's sake.
+#[inline(never)]
+fn controls_apart(subject: &Subject, at: u64, len: u64) -> i32 {
+    let point = Point::new(Hook::SocketSendmsg, Family::Privilege);
+    let scratch = match name::scratch() {
+        Ok(scratch) => scratch,
+        Err(fault) => return point.fault(subject, Rights::NONE, fault),
+    };
+    scratch.cursor = Cursor { at, end: at.saturating_add(len) };
+    let mut controls = Controls { cursor: &mut scratch.cursor, found: 0 };
+    repeat(MAX_CONTROLS, &mut controls);
+    if controls.found == 0 && controls.cursor.at >= controls.cursor.end {
+        return PASS;
+    }
+    point.decide(subject, &Request::Privilege(Privilege::RawHeaders))
+}
+
+/// Goes through control messages to one that names a destination, or to the end. What cannot be read counts as one.
+struct Controls<'a> {
+    cursor: &'a mut Cursor,
+    found: u32,
+}
+
+impl Controls<'_> {
+    #[inline(always)]
+    fn control(&mut self) -> Result<ControlFlow<()>, Fault> {
+        let at = self.cursor.at;
+        let left = self.cursor.end.saturating_sub(at);
+        // A rest that is too short for one is ignored by the kernel.
+        if left < CMSG_LEN {
+            self.cursor.at = self.cursor.end;
+            return Ok(ControlFlow::Break(()));
+        }
+        let len = Raw(at).load::<u64>()?;
+        let (level, kind) = (Raw(at + 8).load::<i32>()?, Raw(at + 12).load::<i32>()?);
+        if len < CMSG_LEN || len > left {
+            // Every protocol refuses it.
+            self.cursor.at = self.cursor.end;
+            return Ok(ControlFlow::Break(()));
+        }
+        let routes = match level {
+            SOL_IP => kind == IP_RETOPTS,
+            SOL_IPV6 => kind == IPV6_RTHDR || kind == IPV6_2292RTHDR,
+            SOL_SCTP => kind == SCTP_DSTADDRV4 || kind == SCTP_DSTADDRV6,
+            _ => false,
+        };
+        if routes {
+            self.found = 1;
+            return Ok(ControlFlow::Break(()));
+        }
+        self.cursor.at = at.saturating_add(len.saturating_add(7) & !7);
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+impl Step for Controls<'_> {
+    #[inline(always)]
+    fn step(&mut self, _: u32) -> ControlFlow<()> {
+        self.control().unwrap_or_else(|_| {
+            self.found = 1;
+            ControlFlow::Break(())
+        })
+    }
+}
+
 /// Judges sending to whoever a socket is connected to: someone it may connect to, or someone who connected to an
 /// address that it may listen on.
 #[inline(always)]
@@ -196,16 +332,13 @@ fn judge_peer(point: Point, subject: &Subject, socket: Socket) -> i32 {
         return PASS;
     }
     match peer_address(socket.sk.raw(), socket.family) {
-        Ok(Some((address, port))) => {
-            let flow = Flow::of(socket.protocol, Direction::Connect);
-            if !serves(subject, socket) {
-                let verdict = point.decide(subject, &Request::Address { address, port, flow });
-                if verdict != PASS {
-                    return verdict;
-                }
+        Ok(Some(peer)) => {
+            let verdict =
+                judge_peer_at(point, subject, socket.sk.raw(), socket.family, socket.protocol, peer);
+            if verdict == PASS {
+                note(subject, socket);
             }
-            note(subject, socket);
-            PASS
+            verdict
         }
         // No peer: the kernel will say so.
         Ok(None) => PASS,
@@ -213,13 +346,29 @@ fn judge_peer(point: Point, subject: &Subject, socket: Socket) -> i32 {
     }
 }
 
+#[inline(always)]
+fn judge_peer_at(
+    point: Point,
+    subject: &Subject,
+    sk: Raw,
+    family: u16,
+    protocol: u32,
+    (address, port): ([u8; 16], u16),
+) -> i32 {
+    if serves(subject, sk, family, protocol) {
+        return PASS;
+    }
+    let flow = Flow::of(protocol, Direction::Connect);
+    point.decide(subject, &Request::Address { address, port, flow })
+}
+
 /// Whether the socket's local address is one that the policy lets the workload listen on.
 #[inline(never)]
-fn serves(subject: &Subject, socket: Socket) -> bool {
-    let Ok(Some((address, port))) = local_address(socket) else {
+fn serves(subject: &Subject, sk: Raw, family: u16, protocol: u32) -> bool {
+    let Ok(Some((address, port))) = local_address(sk, family) else {
         return false;
     };
-    let flow = Flow::of(socket.protocol, Direction::Bind);
+    let flow = Flow::of(protocol, Direction::Bind);
     let request: Request<'_, Name> = Request::Address { address, port, flow };
     matches!(decide::decide(&request, subject.head, &subject.maps).verdict, Verdict::Allow)
 }
@@ -237,6 +386,46 @@ fn peer_address(sk: Raw, family: u16) -> Result<Address, Fault> {
         sk.get::<[u8; 16]>(Field::SockV6Daddr)?
     };
     Ok(Some((address, port)))
+}
+
+/// Judges `sendfile(2)` and `splice(2)` to a socket, by its peer. Attached on kernels before 6.5 only, which hand the
+/// socket pages there and pass no `socket_sendmsg`. This hook sees every `read(2)` and `write(2)`, so what is not ours is
+/// told first. (Oldest kernel: 5.7.)
+#[lsm(hook = "file_permission")]
+pub fn file_permission(ctx: LsmContext) -> i32 {
+    let (file, mask) = (pointer(&ctx, 0), ctx.arg::<i32>(1));
+    if mask & MAY_WRITE == 0 {
+        return PASS;
+    }
+    let kind = file.follow(Field::FileInode).get::<u16>(Field::InodeMode) & S_IFMT;
+    if kind != S_IFSOCK || kernel::is_in_plain_write() {
+        return PASS;
+    }
+    let point = net_point(Hook::FilePermission);
+    // The verifier does not know what a socket's file points to.
+    let socket = file.follow(Field::FilePrivateData).raw();
+    point.judge(|subject| match connection(socket) {
+        Ok(Some((sk, family, protocol, peer))) => judge_peer_at(point, subject, sk, family, protocol, peer),
+        Ok(None) => PASS,
+        Err(fault) => point.fault(subject, Rights::NONE, fault),
+    })
+}
+
+/// A connected internet socket: `struct sock`, family, protocol and peer.
+type Connection = (Raw, u16, u32, ([u8; 16], u16));
+
+#[inline(always)]
+fn connection(socket: Raw) -> Result<Option<Connection>, Fault> {
+    let sk = socket.follow(Field::SocketSk)?;
+    if sk.is_null() {
+        return Ok(None);
+    }
+    let family = sk.get::<u16>(Field::SockFamily)?;
+    if family != AF_INET && family != AF_INET6 {
+        return Ok(None);
+    }
+    let protocol = u32::from(sk.get::<u16>(Field::SockProtocol)?);
+    Ok(peer_address(sk, family)?.map(|peer| (sk, family, protocol, peer)))
 }
 
 /// Judges `bind(2)`: addresses, and abstract unix names. Unix paths come into being through `path_mknod`. (Oldest
@@ -286,7 +475,7 @@ pub fn socket_listen(ctx: LsmContext) -> i32 {
     let point = net_point(Hook::SocketListen);
     point.judge(|subject| match Socket::of(socket) {
         Some(socket) if socket.is_inet() => {
-            let address = local_address(socket);
+            let address = local_address(socket.sk.raw(), socket.family);
             judge_address(point, subject, socket.protocol, Direction::Bind, address)
         }
         _ => PASS,
@@ -294,12 +483,12 @@ pub fn socket_listen(ctx: LsmContext) -> i32 {
 }
 
 #[inline(always)]
-fn local_address(socket: Socket) -> Result<Address, Fault> {
-    let port = socket.sk.get::<u16>(Field::SockNum);
-    let address = if socket.family == AF_INET {
-        v4_mapped(socket.sk.embedded(Field::SockRcvSaddr).load::<[u8; 4]>()?)
+fn local_address(sk: Raw, family: u16) -> Result<Address, Fault> {
+    let port = sk.get::<u16>(Field::SockNum)?;
+    let address = if family == AF_INET {
+        v4_mapped(sk.get::<[u8; 4]>(Field::SockRcvSaddr)?)
     } else {
-        socket.sk.embedded(Field::SockV6RcvSaddr).load::<[u8; 16]>()?
+        sk.get::<[u8; 16]>(Field::SockV6RcvSaddr)?
     };
     Ok(Some((address, port)))
 }
@@ -353,21 +542,74 @@ fn unix_peer(peer: Raw) -> Result<UnixPeer, Fault> {
     Ok(UnixPeer::Abstract(Raw(address.embedded(Field::UnixAddressName).0 + 2), len - 2))
 }
 
-/// Judges SCTP's own ways to bind and connect. A list of several addresses is refused whole: judging them one by one
-/// needs a loop over attacker-chosen lengths that no policy has asked for yet. (Oldest kernel: 5.7.)
+/// Judges SCTP's own ways to bind and connect: every address of a list. (Oldest kernel: 5.7.)
 #[lsm(hook = "sctp_bind_connect")]
 pub fn sctp_bind_connect(ctx: LsmContext) -> i32 {
     let (option, address, len) = (ctx.arg::<i32>(1), pointer(&ctx, 2), ctx.arg::<i32>(3));
     let point = net_point(Hook::SctpBindConnect);
     point.judge(|subject| {
         let direction = if option == SCTP_BINDX_ADD { Direction::Bind } else { Direction::Connect };
-        match read_address(address.raw(), len, AF_UNSPEC) {
-            Ok(Some((address, port))) if len <= 28 => {
-                let flow = Flow::of(IPPROTO_SCTP, direction);
-                point.decide(subject, &Request::Address { address, port, flow })
-            }
-            Ok(_) => point.fault(subject, Rights::NONE, Fault::KernelRead),
-            Err(fault) => point.fault(subject, Rights::NONE, fault),
+        let scratch = match name::scratch() {
+            Ok(scratch) => scratch,
+            Err(fault) => return point.fault(subject, Rights::NONE, fault),
+        };
+        let (at, len) = (address.raw().0, u64::from(len.max(0).cast_unsigned()));
+        scratch.cursor = Cursor { at, end: at.saturating_add(len) };
+        let flow = Flow::of(IPPROTO_SCTP, direction);
+        let mut list = Addresses { subject, cursor: &mut scratch.cursor, flow, refused: 0 };
+        repeat(MAX_ADDRESSES, &mut list);
+        if list.refused != 0 {
+            return refused();
         }
+        // Something that is no address, or too much.
+        if len == 0 || list.cursor.at != list.cursor.end {
+            return point.fault(subject, Rights::NONE, Fault::KernelRead);
+        }
+        PASS
     })
+}
+
+/// Goes through SCTP's addresses, one behind the other, to one that is refused.
+struct Addresses<'a> {
+    subject: &'a Subject,
+    cursor: &'a mut Cursor,
+    flow: Flow,
+    refused: u32,
+}
+
+impl Addresses<'_> {
+    #[inline(always)]
+    fn address(&mut self) -> Result<ControlFlow<()>, Fault> {
+        let at = self.cursor.at;
+        let left = self.cursor.end.saturating_sub(at);
+        if left < 2 {
+            return Ok(ControlFlow::Break(()));
+        }
+        let size = match Raw(at).load::<u16>()? {
+            AF_INET => u64::from(SIN_LEN.cast_unsigned()),
+            AF_INET6 => SIN6_LEN_IN_LIST,
+            _ => return Ok(ControlFlow::Break(())),
+        };
+        if size > left {
+            return Ok(ControlFlow::Break(()));
+        }
+        let Some((address, port)) = read_address(Raw(at), size as i32, AF_UNSPEC)? else {
+            return Ok(ControlFlow::Break(()));
+        };
+        self.cursor.at = at.saturating_add(size);
+        let request = Request::Address { address, port, flow: self.flow };
+        if net_point(Hook::SctpBindConnect).decide(self.subject, &request) != PASS {
+            self.refused = 1;
+            return Ok(ControlFlow::Break(()));
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+impl Step for Addresses<'_> {
+    #[inline(always)]
+    fn step(&mut self, _: u32) -> ControlFlow<()> {
+        // Where it stopped tells.
+        self.address().unwrap_or(ControlFlow::Break(()))
+    }
 }

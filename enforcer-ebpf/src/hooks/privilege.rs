@@ -6,12 +6,13 @@ use enforcer_common::hook::{Hook, Privilege};
 use super::pointer;
 use crate::{
     control::{PASS, Point, privilege},
-    kernel::Typed,
+    kernel::{self, Typed},
     subject,
 };
 use enforcer_common::{decide::Request, verdict::Family};
 
 const CAP_SYS_RAWIO: i32 = 17;
+const CAP_SYS_ADMIN: i32 = 21;
 const CAP_SYS_BOOT: i32 = 22;
 /// In the kernel since 2.6; a macro, so not in BTF.
 const PTRACE_MODE_ATTACH: u32 = 2;
@@ -157,13 +158,33 @@ pub fn tun_dev_open(_: LsmContext) -> i32 {
     privilege(Hook::TunDevOpen, Privilege::Tun)
 }
 
-/// `reboot(2)`, and I/O ports, raw memory, machine registers and PCI space, which no hook of their own guards. (Oldest kernel: 5.7.)
+/// What no hook of its own guards: `reboot(2)`; I/O ports, raw memory, machine registers and PCI space; and the system
+/// calls that change mounts but ask for the capability only. (Oldest kernel: 5.7; `bpf_task_pt_regs` 5.15.)
 #[lsm(hook = "capable")]
 pub fn capable(ctx: LsmContext) -> i32 {
-    match ctx.arg::<i32>(2) {
-        CAP_SYS_BOOT => privilege(Hook::Capable, Privilege::Reboot),
-        CAP_SYS_RAWIO => privilege(Hook::Capable, Privilege::RawIo),
-        _ => PASS,
+    let door = match ctx.arg::<i32>(2) {
+        CAP_SYS_BOOT => Privilege::Reboot,
+        CAP_SYS_RAWIO => Privilege::RawIo,
+        CAP_SYS_ADMIN if changes_mounts() => Privilege::Mount,
+        _ => return PASS,
+    };
+    privilege(Hook::Capable, door)
+}
+
+/// Whether the task is in a system call that changes mounts and passes no hook. The numbers are those of every ABI of
+/// x86: calls since 5.1 share theirs.
+#[inline(always)]
+fn changes_mounts() -> bool {
+    const OPEN_TREE: u32 = 428;
+    const MOUNT_SETATTR: u32 = 442;
+    /// Since 6.15.
+    const OPEN_TREE_ATTR: u32 = 467;
+    /// A mount namespace of a part of the tree, where every name is another; since 7.0.
+    const OPEN_TREE_NAMESPACE: u32 = 2;
+    match kernel::system_call() {
+        (MOUNT_SETATTR | OPEN_TREE_ATTR, _) => true,
+        (OPEN_TREE, flags) => flags & OPEN_TREE_NAMESPACE != 0,
+        _ => false,
     }
 }
 

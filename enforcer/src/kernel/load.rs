@@ -11,7 +11,7 @@ use super::{
     btf::{BtfError, FieldOffsets, KernelTypes},
     maps::Sizes,
     pin::Pins,
-    support::may_miss,
+    support::{may_miss, offers},
     symbols::{SymbolError, TreeLocks},
 };
 use crate::kernel::chain;
@@ -138,9 +138,14 @@ pub struct Object {
 /// # Errors
 /// [`LoadError::MissingHooks`] when one that is needed is not there.
 pub fn available_hooks(types: &KernelTypes) -> Result<Vec<Hook>, LoadError> {
-    let (available, absent): (Vec<Hook>, Vec<Hook>) =
-        Hook::in_attach_order().partition(|hook| types.has_hook(*hook));
-    let missing: Vec<Hook> = absent.into_iter().filter(|hook| may_miss(*hook).is_none()).collect();
+    let (mut available, mut missing) = (Vec::new(), Vec::new());
+    for hook in Hook::in_attach_order() {
+        if offers(types, hook)? {
+            available.push(hook);
+        } else if may_miss(hook).is_none() {
+            missing.push(hook);
+        }
+    }
     if missing.is_empty() { Ok(available) } else { Err(LoadError::MissingHooks(missing)) }
 }
 

@@ -196,7 +196,7 @@ fn lsm(root: Root<'_>) -> Finding {
 
 fn hook_findings(types: &KernelTypes) -> Vec<HookFinding> {
     let finding = |hook: &Hook| {
-        let present = types.has_hook(*hook);
+        let present = support::offers(types, *hook).unwrap_or(false);
         let consequence = (!present).then(|| match support::optional(*hook) {
             Some(optional) if optional.is_missed(types) => {
                 format!("enforcement works without, but {optional}: {}", optional.why)

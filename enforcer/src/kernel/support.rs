@@ -45,8 +45,22 @@ pub const COVERED: &[(Hook, &str)] = &[
     (Hook::InodeSetAcl, "before 6.2 access control lists are extended attributes like others"),
     (Hook::InodeRemoveAcl, "before 6.2 access control lists are extended attributes like others"),
     (Hook::InodeFileSetattr, "before 6.17 file flags are set by ioctls, which are judged"),
+    (Hook::FilePermission, "since 6.5 `sendfile` and `splice` to a socket are sends like others"),
     (Hook::FileIoctlCompat, "before 6.8 ioctls of 32-bit programs are judged like others"),
 ];
+
+/// Whether the kernel has a hook, and a program on it has something to do. One hook sees every read and write, and is not
+/// used where another does its work.
+///
+/// # Errors
+/// [`BtfError::Damaged`].
+pub fn offers(types: &KernelTypes, hook: Hook) -> Result<bool, BtfError> {
+    let needed = match hook {
+        Hook::FilePermission => types.field_place("proto_ops", "sendpage")?.is_some(),
+        _ => true,
+    };
+    Ok(needed && types.has_hook(hook))
+}
 
 /// Why a hook is allowed to be missing, if it is.
 #[must_use]
@@ -293,6 +307,25 @@ mod tests {
             assert_eq!(nothing.is_some(), optional.guarded.is_none(), "{}", optional.hook);
         }
         assert_eq!(refusal(bundle(|_| {}), Hook::ALL, &types(&[]), root), None);
+    }
+
+    #[test]
+    fn the_hook_on_every_read_is_used_where_nothing_else_will_do() {
+        let kernel = |with_sendpage| {
+            let mut writer = Writer::new();
+            writer.function("bpf_lsm_file_permission");
+            writer.function("bpf_lsm_file_open");
+            let members: &[(&str, u32, u32)] =
+                if with_sendpage { &[("sendmsg", 0, 0), ("sendpage", 0, 64)] } else { &[("sendmsg", 0, 0)] };
+            writer.structure("proto_ops", members);
+            KernelTypes::parse(writer.finish()).unwrap()
+        };
+        for old in [true, false] {
+            assert_eq!(offers(&kernel(old), Hook::FilePermission).unwrap(), old);
+            assert!(offers(&kernel(old), Hook::FileOpen).unwrap());
+            assert!(!offers(&kernel(old), Hook::MmapFile).unwrap(), "it is not there");
+        }
+        assert!(may_miss(Hook::FilePermission).is_some());
     }
 
     #[test]

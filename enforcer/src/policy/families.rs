@@ -1,6 +1,6 @@
 //! Socket address families, and netlink's protocols, by the names that policies use.
 
-use enforcer_common::net::{AF_NETLINK, of_socket_class};
+use enforcer_common::net::{AF_NETLINK, MPTCP_BIT, MPTCP_CLASS, of_socket_class};
 
 /// A socket address family, or one protocol of netlink, that fits the kernel-side masks: an
 /// [`enforcer_common::net::socket_class`].
@@ -19,10 +19,11 @@ const fn netlink(protocol: u16) -> u16 {
 }
 
 /// Names and `AF_*` numbers (`include/linux/socket.h`), without families that no supported kernel has; netlink by its
-/// protocols (`include/uapi/linux/netlink.h`), of which `netlink` alone is the routing one.
+/// protocols (`include/uapi/linux/netlink.h`), of which `netlink` alone is the routing one; MPTCP by its class.
 pub const NAMES: &[(&str, u16)] = &[
     ("unix", 1),
     ("inet", 2),
+    ("mptcp", 2 | 1 << 8),
     ("ax25", 3),
     ("ipx", 4),
     ("appletalk", 5),
@@ -98,9 +99,13 @@ impl SocketFamily {
         self.0 as u32
     }
 
-    /// Its bit in [`enforcer_common::abi::Head::socket_families`]; none for netlink.
+    /// Its bit in [`enforcer_common::abi::Head::socket_families`]; none for netlink. MPTCP brings the families that it
+    /// runs over.
     #[must_use]
     pub const fn bit(self) -> u64 {
+        if self.class() == MPTCP_CLASS {
+            return MPTCP_BIT | INET.bit() | INET6.bit();
+        }
         let (family, _) = of_socket_class(self.class());
         if family == AF_NETLINK { 0 } else { 1 << family }
     }
@@ -126,6 +131,8 @@ mod tests {
             assert_eq!(NAMES.iter().filter(|(_, other)| other == number).count(), 1, "{name}");
         }
         assert_eq!(SocketFamily::from_name("netlink").map(SocketFamily::netlink_bit), Some(1));
+        let mptcp = SocketFamily::from_name("mptcp").map(SocketFamily::bit);
+        assert_eq!(mptcp, Some(1 << 63 | 1 << 10 | 1 << 2));
         assert_eq!([UNIX.name(), INET.name(), INET6.name()], ["unix", "inet", "inet6"]);
     }
 }

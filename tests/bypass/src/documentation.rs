@@ -64,6 +64,9 @@ fn text() -> String {
             text.push('\n');
         }
     }
+    if KNOWN_GAPS.is_empty() {
+        return text;
+    }
     text.push_str(
         "\n## Open\n\nNothing stops these, or not only these. Their tests run without a policy only.\n\n",
     );

@@ -2,21 +2,7 @@
 
 /// Their names, and why. They run without a policy only, which keeps the attack itself working until there is something
 /// to stop it; then the entry goes.
-pub const KNOWN_GAPS: &[(&str, &str)] = &[
-    (
-        "inherited-file-read",
-        "opening is judged, reading is not: it would take file_permission, or a look at all descriptors when a program \
-         starts",
-    ),
-    ("sendpage-to-inherited-connection", "before 6.5, sendfile and splice to a socket pass no LSM hook"),
-    ("mount-setattr", "no LSM hook sees mount_setattr(2)"),
-    ("signal-by-descriptor", "signals by F_SETOWN do not pass task_kill: it would take file_send_sigiotask"),
-    ("raw-other-destination", "`network.raw` trusts who has it with the headers"),
-    (
-        "sctp-connectx-several",
-        "it is refused, but so is a list of which every address is allowed: there are no rules about lists",
-    ),
-];
+pub const KNOWN_GAPS: &[(&str, &str)] = &[];
 
 /// Whether an attack still gets through.
 #[must_use]

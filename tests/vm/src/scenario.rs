@@ -13,6 +13,7 @@
 //! ([`Table::performed_by`]), as root or, in the first three phases only, as somebody else ([`Table::as_user`]).
 
 use std::fs;
+use std::io;
 use std::net::TcpStream;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
@@ -28,7 +29,7 @@ use crate::cgroup::Cgroup;
 use crate::enforcer::{Enforcer, SCRATCH, baseline_only};
 use crate::events::{Event, Expected};
 use crate::policy::Policy;
-use crate::report::Report;
+use crate::report::{Failure, Report};
 use crate::servers::Servers;
 use crate::stub;
 
@@ -71,6 +72,8 @@ impl Fixture {
 pub enum Inherited {
     /// A file or directory, open for reading.
     File(String),
+    /// A file, open for writing.
+    Written(String),
     /// A connection to one of the [`Servers`].
     Connection(&'static str),
 }
@@ -99,6 +102,7 @@ pub struct Case {
     refusals: Vec<Refusal>,
     optional: bool,
     unlistable: bool,
+    at_entry: bool,
     errno: i32,
 }
 
@@ -125,6 +129,7 @@ pub fn case(attack: &'static str, op: &[&str]) -> Case {
         }],
         optional: false,
         unlistable: false,
+        at_entry: false,
         errno: libc::EPERM,
     }
 }
@@ -252,6 +257,13 @@ impl Case {
         self
     }
 
+    /// It is the start of the performer that is refused, so the row has one of its own. It comes after the others.
+    #[must_use]
+    pub fn at_entry(mut self) -> Self {
+        self.at_entry = true;
+        self
+    }
+
     fn last(&mut self) -> &mut Refusal {
         self.refusals.last_mut().expect("a row has at least one refusal")
     }
@@ -300,7 +312,8 @@ pub struct Table {
 impl Table {
     /// A table. The name becomes that of cgroup and policy.
     #[must_use]
-    pub fn new(name: &str, cases: Vec<Case>) -> Self {
+    pub fn new(name: &str, mut cases: Vec<Case>) -> Self {
+        cases.sort_by_key(|case| case.at_entry);
         Self {
             name: name.into(),
             cases,
@@ -406,13 +419,32 @@ impl Table {
         (0..self.cases.len()).collect()
     }
 
-    /// Prepares these rows' files and runs their operations in one process.
+    /// Prepares these rows' files and runs their operations: in one process, but for those that may keep it from
+    /// starting.
     fn perform(&self, place: Place<'_>, rows: &[usize]) -> Vec<Report> {
+        let (alone, together): (Vec<usize>, Vec<usize>) =
+            rows.iter().partition(|&&row| self.cases[row].at_entry);
+        let mut reports = self.perform_together(place, &together).unwrap_or_else(|error| {
+            panic!("{}: {} was not started: {error}", self.name, self.program);
+        });
+        for row in alone {
+            let not_started = |error: io::Error| {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                vec![Report::new(&self.cases[row].op, Err(Failure { step: "start".into(), errno }))]
+            };
+            reports.extend(self.perform_together(place, &[row]).unwrap_or_else(not_started));
+        }
+        reports
+    }
+
+    fn perform_together(&self, place: Place<'_>, rows: &[usize]) -> io::Result<Vec<Report>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         let ops: Vec<Op> = rows.iter().map(|&row| self.prepare(row)).collect();
         let inherited = rows.iter().filter_map(|&row| self.inherited(row)).collect();
         let performer = Performer { place, program: &self.program, uid: self.uid, inherited };
         actor::run_as(performer, &ops)
-            .unwrap_or_else(|error| panic!("{}: {} was not started: {error}", self.name, self.program))
     }
 
     /// What the row's performer inherits, opened now.
@@ -425,6 +457,11 @@ impl Table {
             Inherited::File(path) => {
                 fs::File::open(self.fill_in(row, path)).expect("opening what is inherited").into()
             }
+            Inherited::Written(path) => fs::OpenOptions::new()
+                .append(true)
+                .open(self.fill_in(row, path))
+                .expect("opening what is inherited")
+                .into(),
             Inherited::Connection(server) => {
                 TcpStream::connect(self.servers.address(server)).expect("connecting to our own server").into()
             }

@@ -9,12 +9,26 @@ const BASE: u64 = 0x40_0000;
 /// Offset of its first instruction, behind the header and two program headers.
 pub const ENTRY: usize = 64 + 2 * 56;
 
+const READABLE: u32 = 4;
+const WRITABLE: u32 = 2;
+const EXECUTABLE: u32 = 1;
+
 /// A static x86-64 ELF program that ends with `status`. Its code runs wherever it is mapped.
 #[must_use]
 pub fn exiting(status: u8) -> Vec<u8> {
     let mut code = vec![0xb8, 60, 0, 0, 0]; // mov eax, SYS_exit
     code.extend([0xbf, status, 0, 0, 0]); // mov edi, status
     code.extend([0x0f, 0x05]); // syscall
+    program(&code, READABLE | WRITABLE)
+}
+
+/// A program of these instructions that asks for an executable stack.
+#[must_use]
+pub fn with_executable_stack(code: &[u8]) -> Vec<u8> {
+    program(code, READABLE | WRITABLE | EXECUTABLE)
+}
+
+fn program(code: &[u8], stack: u32) -> Vec<u8> {
     let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     file.extend(2_u16.to_le_bytes()); // ET_EXEC
     file.extend(62_u16.to_le_bytes()); // EM_X86_64
@@ -27,8 +41,8 @@ pub fn exiting(status: u8) -> Vec<u8> {
         file.extend(half.to_le_bytes());
     }
     let size = (ENTRY + code.len()) as u64;
-    file.extend(segment(1, 5, BASE, size)); // PT_LOAD, R+X
-    file.extend(segment(0x6474_e551, 6, 0, 0)); // PT_GNU_STACK: not executable
+    file.extend(segment(1, READABLE | EXECUTABLE, BASE, size)); // PT_LOAD
+    file.extend(segment(0x6474_e551, stack, 0, 0)); // PT_GNU_STACK
     file.extend(code);
     file
 }

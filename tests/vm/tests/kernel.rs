@@ -15,6 +15,8 @@ mod capacity;
 mod commands;
 #[path = "kernel/contents.rs"]
 mod contents;
+#[path = "kernel/descriptors.rs"]
+mod descriptors;
 #[path = "kernel/environment.rs"]
 mod environment;
 #[path = "kernel/events.rs"]

@@ -10,5 +10,7 @@ mod environment;
 mod nginx;
 #[path = "systemd/shipped_unit.rs"]
 mod shipped_unit;
+#[path = "systemd/standard_streams.rs"]
+mod standard_streams;
 #[path = "systemd/webapp.rs"]
 mod webapp;

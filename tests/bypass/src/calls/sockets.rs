@@ -73,6 +73,44 @@ pub(crate) fn send_bytes(socket: &OwnedFd, payload: &[u8], address: &[u8], flags
     super::check(i64::try_from(sent).unwrap_or(-1)).at("sendto").map(|sent| format!("{sent} bytes"))
 }
 
+/// `setsockopt(2)`, with anything.
+pub(crate) fn set_option(socket: &OwnedFd, level: i32, option: i32, value: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(value.len()).unwrap_or(0);
+    // SAFETY: the value is as long as said.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value.as_ptr().cast(), length) };
+    super::check(set).map(drop)
+}
+
+/// Sends the payload to an address, with one control message.
+pub(crate) fn send_with_control(
+    socket: &OwnedFd,
+    address: &SockaddrStorage,
+    level: i32,
+    kind: i32,
+    data: &[u8],
+) -> Outcome {
+    let mut to = bytes(address);
+    // Length, level and kind, then the data, in whole words, as the kernel wants them aligned.
+    let length = size_of::<libc::cmsghdr>() + data.len();
+    let mut control =
+        [length.to_ne_bytes().as_slice(), &level.to_ne_bytes(), &kind.to_ne_bytes(), data].concat();
+    control.resize(length.next_multiple_of(8), 0);
+    let words: Vec<u64> =
+        control.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
+    let mut part = libc::iovec { iov_base: PAYLOAD.as_ptr().cast_mut().cast(), iov_len: PAYLOAD.len() };
+    // SAFETY: all-zero is a message without anything.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_name = to.as_mut_ptr().cast();
+    message.msg_namelen = libc::socklen_t::try_from(to.len()).unwrap_or(0);
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = words.as_ptr().cast_mut().cast();
+    message.msg_controllen = size_of_val(words.as_slice());
+    // SAFETY: the message and all it points to outlive the call.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+    super::check(i64::try_from(sent).unwrap_or(-1)).at("sendmsg").map(|sent| format!("{sent} bytes"))
+}
+
 /// A socket address as the kernel reads it, without the room that is left for longer ones.
 pub(crate) fn bytes(address: &SockaddrStorage) -> Vec<u8> {
     let length = match address.family() {

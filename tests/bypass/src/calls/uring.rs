@@ -19,6 +19,7 @@ const OFFSET_SQES: i64 = 0x1000_0000;
 const ENTRIES: u32 = 4;
 
 const OP_SENDMSG: u8 = 9;
+const OP_RECVMSG: u8 = 10;
 const OP_CONNECT: u8 = 16;
 const OP_OPENAT: u8 = 18;
 const OP_SEND: u8 = 26;
@@ -302,6 +303,40 @@ impl Ring {
         // SAFETY: the message and all it points to outlive the call.
         unsafe { self.submit(entry) }
     }
+}
+
+/// As [`super::sockets::receive_descriptor`], with the ring.
+pub(crate) fn receive_descriptor(ring: &Ring, name: &str) -> Result<OwnedFd, Failure> {
+    let stream = std::os::unix::net::UnixStream::connect_addr(&super::sockets::unix_name(name)?);
+    let stream: OwnedFd = stream.at("connect")?.into();
+    let mut byte = [0_u8; 1];
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: byte.len() };
+    // Room for one descriptor, aligned as its header is.
+    let mut control = [0_u64; 4];
+    // SAFETY: all-zero is a message without anything.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control);
+    let entry = Entry {
+        opcode: OP_RECVMSG,
+        fd: stream.as_raw_fd(),
+        address: (&raw mut message) as u64,
+        length: 1,
+        ..Entry::default()
+    };
+    // SAFETY: the message and all it points to outlive the call.
+    unsafe { ring.submit(entry) }.at("recvmsg by io_uring")?;
+    if message.msg_flags & libc::MSG_CTRUNC != 0 {
+        return Err(Failure { step: "descriptor withheld".into(), errno: libc::EPERM });
+    }
+    // A header of a length, a level and a kind, and then the descriptor's number.
+    if message.msg_controllen < size_of::<libc::cmsghdr>() + size_of::<i32>() {
+        return Err(Failure { step: "no descriptor".into(), errno: libc::ENODATA });
+    }
+    let [a, b, c, d, ..] = control[2].to_ne_bytes();
+    super::descriptor(i32::from_ne_bytes([a, b, c, d])).at("recvmsg by io_uring")
 }
 
 /// Sets up a ring by words of a row: `plain`, `async` (a worker does it) or `sqpoll` (the kernel's thread submits).

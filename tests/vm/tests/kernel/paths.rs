@@ -132,13 +132,14 @@ fn a_name_longer_than_path_max() {
     // 15 × 201 bytes and the rest still fit into 4096 bytes, 30 × 201 do not.
     let mut at = nix::fcntl::open(
         top.as_str(),
-        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY,
+        // Closed on exec, or everybody would inherit it, and be judged for it.
+        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC,
         nix::sys::stat::Mode::empty(),
     )
     .unwrap();
     for depth in 1..=30 {
         nix::sys::stat::mkdirat(&at, component.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY;
+        let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
         at = nix::fcntl::openat(&at, component.as_str(), flags, nix::sys::stat::Mode::empty()).unwrap();
         if depth == 15 || depth == 30 {
             let flags = nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_WRONLY;

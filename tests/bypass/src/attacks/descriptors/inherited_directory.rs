@@ -17,6 +17,7 @@ fn rows() -> Vec<Case> {
             .row(&[how, "{fd}"])
             .file("{dir}/secret")
             .inherits(Inherited::File("{dir}".into()))
+            .given("file.read", "{dir}")
             .allowed_by("file.read", "{dir}/secret")
             .refused(Hook::FileOpen, Family::File, Reason::NoRule)
             .needing("read")

@@ -6,7 +6,7 @@ use crate::prelude::*;
 
 pub(crate) const ATTACK: Attack = Attack {
     name: "inherited-file",
-    told: "use a file that I was started with",
+    told: "get more out of a file that I was started with",
     kernels: Kernels::All,
     ordinary: true,
     rows,
@@ -14,24 +14,24 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let inherited = |how: &str| {
-        ATTACK.row(&[how, "{fd}"]).file("{dir}/secret").inherits(Inherited::File("{dir}/secret".into()))
+    let inherited = |how: &str, path: &str| {
+        ATTACK.row(&[how, "{fd}"]).inherits(Inherited::File(path.into())).given("file.read", path)
     };
     vec![
-        inherited("reopen")
-            .allowed_by("file.read", "{dir}/secret")
+        inherited("reopen", "{dir}/secret")
+            .file("{dir}/secret")
+            .allowed_by("file.write", "{dir}/secret")
             .refused(Hook::FileOpen, Family::File, Reason::NoRule)
-            .needing("read")
+            .needing("write")
             .about("{dir}/secret"),
-        inherited("map")
+        inherited("map", "{dir}/secret")
+            .file("{dir}/secret")
             .allowed_by("memory.libraries", "{dir}/secret")
             .refused(Hook::MmapFile, Family::Memory, Reason::NoRule)
             .needing("library")
             .about("{dir}/secret"),
-        ATTACK
-            .row(&["exec", "{fd}"])
+        inherited("exec", "{dir}/evil")
             .stub("{dir}/evil", 0)
-            .inherits(Inherited::File("{dir}/evil".into()))
             .allowed_by("exec.allow", "{dir}/evil")
             .refused(Hook::BprmCheckSecurity, Family::Exec, Reason::NoRule)
             .needing("exec")
@@ -42,7 +42,7 @@ fn rows() -> Vec<Case> {
 fn run(words: &[&str]) -> Outcome {
     let [how, number] = arguments(words)?;
     match how {
-        "reopen" => calls::files::steal(&format!("/proc/self/fd/{number}")),
+        "reopen" => calls::files::touch(&format!("/proc/self/fd/{number}"), OFlag::O_WRONLY),
         "exec" => calls::process::run(&format!("/proc/self/fd/{number}")),
         _ => {
             let held = calls::borrowed(calls::number(number)?);

@@ -22,10 +22,10 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    vec![row(&ATTACK, "write"), row(&ATTACK, "send")]
+    vec![row(&ATTACK, "write", Hook::SocketSendmsg), row(&ATTACK, "send", Hook::SocketSendmsg)]
 }
 
-pub(super) fn row(attack: &Attack, how: &str) -> Case {
+pub(super) fn row(attack: &Attack, how: &str, hook: Hook) -> Case {
     attack
         .row(&[how, "@bypass-connection-giver"])
         .given("network.families", "inet")
@@ -33,7 +33,7 @@ pub(super) fn row(attack: &Attack, how: &str) -> Case {
         .given("network.connect", "unix @bypass-connection-giver")
         .allowed_by("network.connect", "tcp 127.0.0.1:7134")
         .about("127.0.0.1:7134")
-        .refused(Hook::SocketSendmsg, Family::Network, Reason::NoRule)
+        .refused(hook, Family::Network, Reason::NoRule)
 }
 
 pub(super) fn run(words: &[&str]) -> Outcome {

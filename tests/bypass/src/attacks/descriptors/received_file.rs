@@ -18,9 +18,9 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    let received = |socket: &str| {
+    let received = |how: &str, socket: &str| {
         ATTACK
-            .row(&[socket])
+            .row(&[how, socket])
             .prepared(serve)
             .given("network.connect", &format!("unix {socket}"))
             .allowed_by("file.read", SECRET)
@@ -29,15 +29,20 @@ fn rows() -> Vec<Case> {
             .about(SECRET)
     };
     vec![
-        received("@bypass-giver"),
+        received("recvmsg", "@bypass-giver"),
+        received("plain", "@bypass-giver"),
+        received("async", "@bypass-giver"),
         // A descriptor that is only a path can be opened later: as much as any right. It reads as both.
-        received("@bypass-path-giver").allowed_by("file.write", SECRET),
+        received("recvmsg", "@bypass-path-giver").allowed_by("file.write", SECRET),
     ]
 }
 
 fn run(words: &[&str]) -> Outcome {
-    let [socket] = arguments(words)?;
-    let held = sockets::receive_descriptor(socket)?;
+    let [how, socket] = arguments(words)?;
+    let held = match how {
+        "recvmsg" => sockets::receive_descriptor(socket)?,
+        _ => calls::uring::receive_descriptor(&calls::uring::ring(how)?, socket)?,
+    };
     if socket == "@bypass-path-giver" {
         return calls::files::steal(&calls::files::magic_link(&held));
     }

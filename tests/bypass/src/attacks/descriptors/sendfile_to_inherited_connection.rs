@@ -12,5 +12,5 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    vec![super::inherited_connection::row(&ATTACK, "sendfile")]
+    vec![super::inherited_connection::row(&ATTACK, "sendfile", Hook::SocketSendmsg)]
 }

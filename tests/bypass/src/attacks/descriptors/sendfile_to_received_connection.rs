@@ -12,5 +12,5 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    vec![super::received_connection::row(&ATTACK, "sendfile")]
+    vec![super::received_connection::row(&ATTACK, "sendfile", Hook::SocketSendmsg)]
 }

@@ -18,6 +18,7 @@ mod load_module;
 mod mount_setattr;
 mod move_mount;
 mod new_file_system;
+mod new_mount_namespace;
 mod performance_counters;
 mod pivot_root;
 mod process_memory;
@@ -53,6 +54,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     mount_setattr::ATTACK,
     move_mount::ATTACK,
     new_file_system::ATTACK,
+    new_mount_namespace::ATTACK,
     performance_counters::ATTACK,
     pivot_root::ATTACK,
     process_memory::ATTACK,

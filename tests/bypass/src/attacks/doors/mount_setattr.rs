@@ -1,4 +1,4 @@
-//! `mount_setattr` changes what a mount allows, and asks no security module.
+//! `mount_setattr` changes what a mount allows, and asks security modules for the capability only.
 
 use crate::calls::mounts;
 use crate::prelude::*;
@@ -13,35 +13,32 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    vec![
+    let changed = |how: &str| {
         ATTACK
-            .row(&["{dir}/mnt"])
+            .row(&[how, "{dir}/mnt"])
             .directory("{dir}/mnt")
             .prepared(read_only)
             .given("file.create", "{dir}/mnt/*")
             .allowed_by("privileges.allow", "mount")
-            .refused_at("mount_setattr", Family::Privilege, Reason::Privilege)
-            .about("mount"),
-    ]
+            .refused(Hook::Capable, Family::Privilege, Reason::Privilege)
+            .about("mount")
+    };
+    // The second since 6.15.
+    vec![changed("mount_setattr"), changed("open_tree_attr").optional()]
 }
 
 fn run(words: &[&str]) -> Outcome {
-    let [at] = arguments(words)?;
+    const OPEN_TREE_ATTR: libc::c_long = 467;
+    let [how, at] = arguments(words)?;
     let path = calls::c_string(at).at("path")?;
     // struct mount_attr: to set, to clear, propagation, user namespace.
     let attributes = [0_u64, mounts::READ_ONLY.into(), 0, 0];
+    let number = if how == "open_tree_attr" { OPEN_TREE_ATTR } else { libc::SYS_mount_setattr };
     // SAFETY: the path ends in NUL and the attributes are as long as said.
     let set = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            0,
-            attributes.as_ptr(),
-            size_of_val(&attributes),
-        )
+        libc::syscall(number, libc::AT_FDCWD, path.as_ptr(), 0, attributes.as_ptr(), size_of_val(&attributes))
     };
-    calls::check(set).at("mount_setattr")?;
+    calls::check(set).at(how)?;
     std::fs::write(format!("{at}/written"), "").at("write").map(calls::nothing)
 }
 

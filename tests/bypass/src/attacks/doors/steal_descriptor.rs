@@ -17,8 +17,6 @@ fn rows() -> Vec<Case> {
     vec![
         ATTACK
             .row(&["pidfd_getfd", "{victim}"])
-            // Since 6.9 a descriptor for a process is an open file without a name.
-            .given("file.unlinked", "true")
             .allowed_by("privileges.allow", "ptrace")
             .refused(Hook::PtraceAccessCheck, Family::Privilege, Reason::Privilege)
             .about("ptrace"),

@@ -5,6 +5,7 @@ use crate::attack::Attack;
 mod anonymous_memory;
 mod code_over_library;
 mod executable_stack;
+mod executable_stack_program;
 mod loader;
 mod map_memfd;
 mod map_readable_file;
@@ -22,6 +23,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     anonymous_memory::ATTACK,
     code_over_library::ATTACK,
     executable_stack::ATTACK,
+    executable_stack_program::ATTACK,
     loader::ATTACK,
     map_memfd::ATTACK,
     map_readable_file::ATTACK,

@@ -6,13 +6,16 @@ mod back_door;
 mod io_uring_connect;
 mod io_uring_send;
 mod mptcp_connect;
+mod mptcp_subflow;
 mod netlink_protocol;
 mod ping;
 mod raw_other_destination;
 mod raw_socket;
+mod routing_header;
 mod sctp;
 mod sctp_connectx_several;
 mod socket_family;
+mod source_route;
 mod tcp_connect;
 mod tcp_fastopen;
 mod tcp_fastopen_connect;
@@ -31,13 +34,16 @@ pub(crate) const ATTACKS: &[Attack] = &[
     io_uring_connect::ATTACK,
     io_uring_send::ATTACK,
     mptcp_connect::ATTACK,
+    mptcp_subflow::ATTACK,
     netlink_protocol::ATTACK,
     ping::ATTACK,
     raw_other_destination::ATTACK,
     raw_socket::ATTACK,
+    routing_header::ATTACK,
     sctp::ATTACK,
     sctp_connectx_several::ATTACK,
     socket_family::ATTACK,
+    source_route::ATTACK,
     tcp_connect::ATTACK,
     tcp_fastopen::ATTACK,
     tcp_fastopen_connect::ATTACK,

@@ -17,6 +17,7 @@ fn rows() -> Vec<Case> {
     vec![
         ATTACK
             .reaching(&["{tcp4}"], "tcp {tcp4}", "{tcp4}")
+            .given("network.families", "mptcp")
             .refused(Hook::SocketConnect, Family::Network, Reason::NoRule)
             .optional(),
     ]

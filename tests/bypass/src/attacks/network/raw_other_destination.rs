@@ -13,23 +13,51 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    vec![
+    let headers = |how: &str, hook: Hook| {
         ATTACK
-            .row(&["127.0.0.9:0", "{udp4-port}"])
+            .row(&[how, "127.0.0.9:0", "{udp4-port}"])
             .given("network.families", "inet")
+            .given("network.families", "inet6")
             .given("network.raw", "true")
-            .given("network.connect", "other 127.0.0.9:*")
-            .allowed_by("network.connect", "udp {udp4}")
-            .refused(Hook::SocketSendmsg, Family::Network, Reason::NoRule)
-            .about("{udp4}"),
+            .given("network.connect", "other 127.0.0.9:0")
+            .given("network.connect", "udp 127.0.0.9:0")
+            .allowed_by("privileges.allow", "raw-headers")
+            .refused(hook, Family::Privilege, Reason::Privilege)
+            .about("raw-headers")
+    };
+    vec![
+        headers("protocol", Hook::SocketCreate),
+        headers("option", Hook::SocketSetsockopt),
+        headers("option-of-ipv6", Hook::SocketSetsockopt),
+        headers("option-of-raw", Hook::SocketSetsockopt),
     ]
 }
 
 fn run(words: &[&str]) -> Outcome {
-    let [listed, port] = arguments(words)?;
+    const IPV6_HDRINCL: i32 = 36;
+    const SOL_RAW: i32 = 255;
+    let [how, listed, port] = arguments(words)?;
     let port: u16 = calls::number(port)?;
-    // With this protocol, headers are the sender's business.
-    let socket = sockets::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW).at("socket")?;
+    let on = 1_i32.to_ne_bytes();
+    let (family, protocol) = match how {
+        // With this protocol, headers are the sender's business.
+        "protocol" => (libc::AF_INET, libc::IPPROTO_RAW),
+        "option" => (libc::AF_INET, libc::IPPROTO_UDP),
+        _ => (libc::AF_INET6, libc::IPPROTO_UDP),
+    };
+    let socket = sockets::socket(family, libc::SOCK_RAW, protocol).at("socket")?;
+    let level = match how {
+        "option" => {
+            sockets::set_option(&socket, libc::IPPROTO_IP, libc::IP_HDRINCL, &on).at("IP_HDRINCL")?;
+            None
+        }
+        "option-of-ipv6" => Some(libc::IPPROTO_IPV6),
+        "option-of-raw" => Some(SOL_RAW),
+        _ => None,
+    };
+    if let Some(level) = level {
+        return sockets::set_option(&socket, level, IPV6_HDRINCL, &on).at("IPV6_HDRINCL").map(calls::nothing);
+    }
     // Version 4, five words, no options; UDP; the kernel fills in lengths, checksum and source.
     let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0];
     packet.extend([127, 0, 0, 1]);

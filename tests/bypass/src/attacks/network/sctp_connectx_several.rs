@@ -1,7 +1,5 @@
 //! Several addresses in one call.
 
-use std::os::fd::AsRawFd;
-
 use nix::sys::socket::{Backlog, listen};
 
 use crate::calls::sockets;
@@ -10,7 +8,7 @@ use crate::prelude::*;
 
 pub(crate) const ATTACK: Attack = Attack {
     name: "sctp-connectx-several",
-    told: "call home over SCTP, with a listed address in front",
+    told: "name several addresses to SCTP, a listed one in front",
     kernels: Kernels::All,
     ordinary: true,
     rows,
@@ -18,39 +16,45 @@ pub(crate) const ATTACK: Attack = Attack {
 };
 
 fn rows() -> Vec<Case> {
-    vec![
-        ATTACK
-            .row(&["127.0.0.1:7133", "127.0.0.2:7133"])
-            .given("network.families", "inet")
-            .prepared(serve)
-            .given("network.connect", "sctp 127.0.0.1:7133")
-            .allowed_by("network.connect", "sctp 127.0.0.2:7133")
+    let several = |how: &str, listed: &str, other: &str| {
+        ATTACK.row(&[how, listed, other]).given("network.families", "inet").prepared(serve).optional()
+    };
+    let listed = |how: &str, list: &'static str, first: &str, second: &str| {
+        several(how, first, second)
+            .given(list, &format!("sctp {first}"))
+            .allowed_by(list, &format!("sctp {second}"))
             .refused(Hook::SctpBindConnect, Family::Network, Reason::NoRule)
-            .about("127.0.0.2:7133")
-            .optional(),
+            .about(second)
+    };
+    vec![
+        listed("connectx", "network.connect", "127.0.0.1:7133", "127.0.0.2:7133"),
+        listed("bindx", "network.bind", "127.0.0.1:7137", "127.0.0.2:7137"),
+        several("control", "127.0.0.1:7133", "127.0.0.3:7133")
+            .given("network.connect", "sctp 127.0.0.1:7133")
+            .allowed_by("privileges.allow", "raw-headers")
+            .refused(Hook::SocketSendmsg, Family::Privilege, Reason::Privilege)
+            .about("raw-headers"),
     ]
 }
 
 fn run(words: &[&str]) -> Outcome {
-    let [listed, other] = arguments(words)?;
+    let [how, listed, other] = arguments(words)?;
+    let other = sockets::bytes(&sockets::parse(other)?);
+    if how == "control" {
+        // One-to-many sockets connect with the first message.
+        let (socket, address) = sockets::towards(libc::SOCK_SEQPACKET, libc::IPPROTO_SCTP, listed)?;
+        let host = other.get(4..8).unwrap_or_default();
+        return sockets::send_with_control(&socket, &address, libc::IPPROTO_SCTP, SCTP_DSTADDRV4, host);
+    }
     let (socket, address) = sockets::towards(libc::SOCK_STREAM, libc::IPPROTO_SCTP, listed)?;
-    let mut list = sockets::bytes(&address);
-    list.extend(sockets::bytes(&sockets::parse(other)?));
-    let length = libc::socklen_t::try_from(list.len()).unwrap_or(0);
-    // SAFETY: the list is as long as said.
-    let connected = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_SCTP,
-            SCTP_SOCKOPT_CONNECTX,
-            list.as_ptr().cast(),
-            length,
-        )
-    };
-    calls::check(connected).at("sctp_connectx").map(calls::nothing)
+    let list = [sockets::bytes(&address), other].concat();
+    let option = if how == "bindx" { SCTP_SOCKOPT_BINDX_ADD } else { SCTP_SOCKOPT_CONNECTX };
+    sockets::set_option(&socket, libc::IPPROTO_SCTP, option, &list).at(how).map(calls::nothing)
 }
 
+const SCTP_SOCKOPT_BINDX_ADD: i32 = 100;
 const SCTP_SOCKOPT_CONNECTX: i32 = 110;
+const SCTP_DSTADDRV4: i32 = 7;
 
 /// Listens, if this kernel has SCTP at all.
 fn serve(_: &Path) {
