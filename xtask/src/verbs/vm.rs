@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Attach a TPM 2.0 with fresh state (/dev/tpm0, /dev/tpmrm0).
     #[arg(long)]
     tpm: bool,
-    /// Boot Debian with systemd, nginx and Python instead of a bare initramfs with busybox.
+    /// Boot Debian with systemd and servers instead of a bare initramfs with busybox.
     #[arg(long)]
     systemd: bool,
     /// Show DIR at /share.
@@ -65,10 +65,15 @@ pub(crate) struct Args {
 impl Args {
     /// Debian with systemd, running one command.
     pub(super) fn systemd(kernel: &str, command: &str, timeout_s: u64) -> Self {
+        Self { systemd: true, ..Self::running(kernel, &[command], timeout_s) }
+    }
+
+    /// The small guest, running one command.
+    pub(super) fn running(kernel: &str, command: &[&str], timeout_s: u64) -> Self {
         Self {
             kernel: kernel.to_owned(),
             tpm: false,
-            systemd: true,
+            systemd: false,
             share: None,
             net: false,
             mem: None,
@@ -76,8 +81,20 @@ impl Args {
             release: false,
             env: Vec::new(),
             append: String::new(),
-            command: vec![command.to_owned()],
+            command: command.iter().map(|&word| word.to_owned()).collect(),
         }
+    }
+
+    /// With this directory at `/share`.
+    pub(super) fn sharing(mut self, directory: PathBuf) -> Self {
+        self.share = Some(directory);
+        self
+    }
+
+    /// With this much memory.
+    pub(super) fn memory_mib(mut self, mib: u32) -> Self {
+        self.mem = Some(mib);
+        self
     }
 }
 
