@@ -49,5 +49,10 @@ http.createServer((request, response) => {
   const url = new URL(request.url, 'http://localhost');
   const page = pages[url.pathname];
   const answer = (text) => response.end(text);
-  page ? page(decodeURIComponent(url.search.slice(1)), answer) : answer('no such page');
+  try {
+    page ? page(decodeURIComponent(url.search.slice(1)), answer) : answer('no such page');
+  } catch (error) {
+    // A program that the system refuses to start (EPERM) is thrown, not handed to the callback.
+    answer(`failed: ${error.message}`);
+  }
 }).listen(8081, '127.0.0.1');
