@@ -114,6 +114,20 @@ impl Point {
         self.decide_named(subject, span, scratch, needed)
     }
 
+    /// Decides about rights on the socket that is bound to a place.
+    #[inline(always)]
+    pub fn decide_socket(self, subject: &Subject, place: Place, needed: Rights) -> i32 {
+        let scratch = match name::scratch() {
+            Ok(scratch) => scratch,
+            Err(fault) => return self.fault(subject, needed, fault),
+        };
+        let span = match name::of_socket(place, scratch) {
+            Ok(span) => span,
+            Err(fault) => return self.fault(subject, needed, fault),
+        };
+        self.decide_named(subject, span, scratch, needed)
+    }
+
     /// Decides about rights on an object that has been named.
     #[inline(always)]
     pub fn decide_named(self, subject: &Subject, span: Span, scratch: &Scratch, needed: Rights) -> i32 {

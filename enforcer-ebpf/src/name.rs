@@ -310,9 +310,24 @@ pub fn of_host_place(place: Place, scratch: &mut Scratch) -> Result<Span, Fault>
 /// in the task's namespace that leads to it.
 #[inline(always)]
 pub fn of_dentry(dentry: Raw, scratch: &mut Scratch) -> Result<Span, Fault> {
-    begin(Place { mnt: Raw(0), dentry }, TEXT_END as u32, TEXT_START as u32, false, scratch)?;
+    search(Place { mnt: Raw(0), dentry }, scratch)
+}
+
+/// Names the place that a socket is bound to. Services often have a mount namespace of their own, in which the mount by
+/// which somebody else bound the socket is not; there the first mount that leads to it counts, as in [`of_dentry`].
+#[inline(always)]
+pub fn of_socket(place: Place, scratch: &mut Scratch) -> Result<Span, Fault> {
+    let mount = place.mnt.container(Field::MountVfs);
+    let mnt = if mount.follow(Field::MountNs)? == own_namespace() { place.mnt } else { Raw(0) };
+    search(Place { mnt, ..place }, scratch)
+}
+
+/// A walk that searches for a mount unless there is one to start from.
+#[inline(always)]
+fn search(place: Place, scratch: &mut Scratch) -> Result<Span, Fault> {
+    begin(place, TEXT_END as u32, TEXT_START as u32, false, scratch)?;
     repeat(MAX_SEARCH_STEPS, &mut Climb::<true> { scratch });
-    named(dentry, scratch)
+    named(place.dentry, scratch)
 }
 
 /// What a walk from `dentry` has found.
@@ -425,7 +440,7 @@ impl Scratch {
             return Ok(self.stop(UNLINKED));
         }
         self.walk.phase = CLIMB;
-        if SEARCHES {
+        if SEARCHES && self.walk.mount == 0 {
             self.walk.link = dentry.follow(Field::DentrySb)?.follow(Field::SbMounts)?.0;
             self.walk.phase = SEARCH;
         }
@@ -449,7 +464,7 @@ impl Scratch {
             return Ok(false);
         }
         // Without a mount to go by, the root of the file system is the only such root that can be told.
-        if SEARCHES {
+        if SEARCHES && self.walk.mount == 0 {
             return Ok(dentry.follow(Field::DentrySb)?.follow(Field::SbRoot)? != dentry);
         }
         Ok(Raw(self.walk.mount).follow(Field::MountRoot)? != dentry)
@@ -466,9 +481,8 @@ impl Scratch {
             return Ok(self.stop(NO_MOUNT));
         }
         let mount = if listed { link.container(Field::MountInstance) } else { link };
-        let own = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
         let dentry = Raw(self.walk.dentry);
-        if mount.follow(Field::MountNs)? == own {
+        if mount.follow(Field::MountNs)? == own_namespace() {
             if mount.follow(Field::MountRoot)? == dentry {
                 self.walk.dentry = first.0;
                 self.walk.mount = mount.0;
@@ -558,9 +572,9 @@ impl Scratch {
             self.walk.cursor = TEXT_END as u64 - 1;
             self.text[TEXT_END - 1] = b'/';
         }
-        let own = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
         let namespace = mount.follow(Field::MountNs)?;
-        let reachable = namespace == own || (self.walk.leniency & ON_HOST != 0 && is_host(namespace));
+        let reachable =
+            namespace == own_namespace() || (self.walk.leniency & ON_HOST != 0 && is_host(namespace));
         Ok(self.stop(if reachable { AT_ROOT } else { ELSEWHERE }))
     }
 
@@ -592,6 +606,12 @@ impl Scratch {
 #[inline(always)]
 fn is_host(namespace: Raw) -> bool {
     namespace.get::<u32>(Field::MntNamespaceInum).is_ok_and(|inum| inum == kernel::host_mnt_ns())
+}
+
+/// The current task's mount namespace.
+#[inline(always)]
+fn own_namespace() -> Raw {
+    kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw()
 }
 
 #[inline(always)]

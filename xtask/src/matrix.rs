@@ -68,6 +68,19 @@ pub(crate) struct Settings<'a> {
     pub(crate) parallel: usize,
 }
 
+/// Series on which heavy suites run: what distributions have now, and the newest.
+const HEAVY_ON: &[&str] = &["6.12", "7"];
+
+/// Whether a suite is part of the matrix on this kernel. Suites with the word `heavy` in their name take an emulated
+/// processor minutes, and what they test depends on the kernel least of all: they run on [`HEAVY_ON`] only.
+pub(crate) fn runs_on(suite: &str, kernel: &str) -> bool {
+    let heavy = suite.split('_').any(|word| word == "heavy");
+    let on = |series: &&str| {
+        kernel.strip_prefix(*series).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    !heavy || HEAVY_ON.iter().any(on)
+}
+
 /// Runs all jobs; rows come back in the order of the jobs.
 pub(crate) fn run(host: &Host, jobs: &[Job<'_>], settings: &Settings<'_>) -> Vec<Row> {
     let queue = Mutex::new((0..jobs.len()).collect::<VecDeque<_>>());
@@ -341,6 +354,14 @@ mod tests {
                 "{run:?} {ending:?} {summary:?}"
             );
         }
+    }
+
+    #[test]
+    fn heavy_suites_run_on_some_kernels_only() {
+        let on = |suite| ["6.1", "6.12", "6.18", "7.3", "70.1"].map(|kernel| runs_on(suite, kernel));
+        assert_eq!(on("systemd_heavy"), [false, true, false, true, false]);
+        assert_eq!(on("systemd_software"), [true; 5]);
+        assert_eq!(on("heavyweight"), [true; 5]);
     }
 
     #[test]

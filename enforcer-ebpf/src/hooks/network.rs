@@ -512,7 +512,7 @@ fn judge_unix_peer(point: Point, peer: impl FnOnce() -> Result<Raw, Fault>) -> i
     point.judge(|subject| match peer().and_then(unix_peer) {
         // Neither path nor name: one end of a socketpair, or a client that someone passed on.
         Ok(UnixPeer::Unnamed) => PASS,
-        Ok(UnixPeer::Path(place)) => point.decide_place(subject, place, false, Rights::UNIX_CONNECT),
+        Ok(UnixPeer::Path(place)) => point.decide_socket(subject, place, Rights::UNIX_CONNECT),
         Ok(UnixPeer::Abstract(name, len)) => judge_abstract(point, subject, name, len, Rights::UNIX_CONNECT),
         Err(fault) => point.fault(subject, Rights::UNIX_CONNECT, fault),
     })

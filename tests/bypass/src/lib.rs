@@ -11,5 +11,6 @@ mod calls;
 #[cfg(test)]
 mod documentation;
 pub mod gaps;
+pub mod world;
 
 mod prelude;

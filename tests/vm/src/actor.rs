@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::cgroup::Cgroup;
 use crate::report::Report;
@@ -131,7 +133,7 @@ impl Actor {
         if let Some(uid) = performer.uid {
             command.uid(uid).gid(uid);
         }
-        let inherited = performer.inherited;
+        let inherited = out_of_the_way(performer.inherited)?;
         let pass_on = move || {
             for (descriptor, number) in &inherited {
                 // SAFETY: takes no pointers; the number is not in use, and a duplicate stays open across exec.
@@ -246,6 +248,21 @@ impl Actor {
         let _ = self.stderr.read_to_string(&mut text);
         format!("{status} {text}")
     }
+}
+
+/// Moves descriptors above all numbers that they shall get: none may be overwritten before it has been handed on.
+fn out_of_the_way(inherited: Vec<(OwnedFd, RawFd)>) -> io::Result<Vec<(OwnedFd, RawFd)>> {
+    let numbers = || inherited.iter().map(|(_, number)| *number);
+    let (Some(lowest), Some(highest)) = (numbers().min(), numbers().max()) else { return Ok(inherited) };
+    let moved = |(descriptor, number): (OwnedFd, RawFd)| {
+        if descriptor.as_raw_fd() < lowest {
+            return Ok((descriptor, number));
+        }
+        let above = fcntl(&descriptor, FcntlArg::F_DUPFD_CLOEXEC(highest + 1))?;
+        // SAFETY: the kernel has just made it, for us alone.
+        Ok((unsafe { OwnedFd::from_raw_fd(above) }, number))
+    };
+    inherited.into_iter().map(moved).collect()
 }
 
 impl Drop for Actor {

@@ -161,11 +161,12 @@ impl Enforcer {
     ///
     /// # Panics
     /// When a swap is refused.
-    pub fn swap_in_process(&mut self, policies: [&Policy; 2], count: usize, mut after: impl FnMut(usize)) {
+    pub fn swap_in_process(&mut self, sets: [&[&Policy]; 2], count: usize, mut after: impl FnMut(usize)) {
         let runtime = Path::new(RUNTIME_DIR);
         // One after the other: policies of one name share a file.
-        let bundles = policies.map(|policy| {
-            let files = [self.sentinel_policy(), write_policy(policy)];
+        let bundles = sets.map(|set| {
+            let files = std::iter::once(self.sentinel_policy());
+            let files: Vec<_> = files.chain(set.iter().map(|policy| write_policy(policy))).collect();
             let Sources::Unsigned(sources) = sources::read(&files).expect("reading policies") else {
                 panic!("nobody signed these");
             };
@@ -182,7 +183,7 @@ impl Enforcer {
                 .unwrap_or_else(|error| panic!("swap {swap}: {error}"));
             after(swap);
         }
-        self.shared.current = vec![write_policy(policies[(count + 1) % 2])];
+        self.shared.current = sets[(count + 1) % 2].iter().map(|policy| write_policy(policy)).collect();
     }
 
     /// As [`Enforcer::apply`], from files.

@@ -19,6 +19,7 @@ pub mod random;
 pub mod report;
 pub mod scenario;
 pub mod servers;
+pub mod service;
 pub mod shared_object;
 pub mod stub;
 pub mod tpm;

@@ -9,6 +9,9 @@
 //! 4. *neighbour* and *host*: the same policy in force. A cgroup next door and the host succeed, with no event.
 //! 5. *audited*: the policy of phase 3 in audit mode. Every operation succeeds, and each has an event.
 //!
+//! A table can also be had for other uses than these phases: [`Table::supported`], [`Table::refusing_policy`] and
+//! [`Table::attempt`] are what a stress run is made of.
+//!
 //! The operations are done by the actor, or by another program that understands the same script
 //! ([`Table::performed_by`]), as root or, in the first three phases only, as somebody else ([`Table::as_user`]).
 
@@ -18,6 +21,7 @@ use std::net::TcpStream;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use enforcer_common::{
     hook::Hook,
@@ -59,12 +63,6 @@ enum Fixture {
     Work(fn(&Path)),
     /// A descriptor that the host opens and the performer is started with.
     Inherited(Inherited),
-}
-
-impl Fixture {
-    const fn is_connection(&self) -> bool {
-        matches!(self, Self::Inherited(Inherited::Connection(_)))
-    }
 }
 
 /// What a row can inherit, as descriptor `{fd}`.
@@ -273,6 +271,18 @@ impl Case {
         self.refusals.iter().map(|refusal| (refusal.hook, refusal.family, refusal.reason))
     }
 
+    /// The operation's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.op.first().map_or("", String::as_str)
+    }
+
+    /// Whether this is how the row is refused.
+    #[must_use]
+    pub fn is_refusal(&self, report: &Report) -> bool {
+        !report.ok && report.errno == self.errno
+    }
+
     /// Whether one of the rows would be allowed by what the other is given: they cannot share a policy.
     #[must_use]
     pub fn collides_with(&self, other: &Self) -> bool {
@@ -307,6 +317,8 @@ pub struct Table {
     program: String,
     uid: Option<u32>,
     words: Vec<(String, String)>,
+    /// Connections to the servers that were made to be inherited.
+    given: AtomicU64,
 }
 
 impl Table {
@@ -321,6 +333,7 @@ impl Table {
             program: actor::program(),
             uid: None,
             words: Vec::new(),
+            given: AtomicU64::new(0),
         }
     }
 
@@ -343,6 +356,42 @@ impl Table {
     pub fn with_word(mut self, name: &str, value: &str) -> Self {
         self.words.push((format!("{{{name}}}"), value.into()));
         self
+    }
+
+    /// The rows that this kernel can do; each succeeds without a policy.
+    ///
+    /// # Panics
+    /// When one fails that every kernel can do.
+    #[must_use]
+    pub fn supported(mut self) -> Vec<Case> {
+        let cgroup = Cgroup::create(&self.name);
+        self.bare(&cgroup);
+        self.clean_up();
+        self.cases
+    }
+
+    /// The rows.
+    #[must_use]
+    pub fn cases(&self) -> &[Case] {
+        &self.cases
+    }
+
+    /// The policy under which every row is refused.
+    #[must_use]
+    pub fn refusing_policy(&self, cgroup: &Cgroup) -> Policy {
+        self.policy(cgroup, false)
+    }
+
+    /// Tries every row once, whatever is in force; the reports come in the order of the rows.
+    #[must_use]
+    pub fn attempt(&self, cgroup: &Cgroup) -> Vec<Report> {
+        self.perform(Place::Joining(cgroup), &self.all())
+    }
+
+    /// What has reached the servers so far, but for what is given to the performers.
+    #[must_use]
+    pub fn arrived(&self) -> u64 {
+        self.servers.settled_total() - self.given.load(Ordering::SeqCst)
     }
 
     /// Only the phase without a policy: shows that the operations are real.
@@ -463,6 +512,7 @@ impl Table {
                 .expect("opening what is inherited")
                 .into(),
             Inherited::Connection(server) => {
+                self.given.fetch_add(1, Ordering::SeqCst);
                 TcpStream::connect(self.servers.address(server)).expect("connecting to our own server").into()
             }
         };
@@ -564,20 +614,17 @@ impl Run<'_> {
     fn unlisted(&self, enforcer: &mut Enforcer) {
         let mark = enforcer.mark();
         enforcer.apply(&[&self.table.policy(self.cgroup, false)]);
-        let arrived = self.table.servers.settled_total();
+        let arrived = self.table.arrived();
         let reports = self.table.perform(Place::Joining(self.cgroup), &self.table.all());
         let events = enforcer.events_since(mark);
         let mut wrong = Vec::new();
         for (row, report) in reports.iter().enumerate() {
             let case = &self.table.cases[row];
-            if report.ok || report.errno != case.errno {
+            if !case.is_refusal(report) {
                 wrong.push(format!("{}: not refused with {}: {report:?}", case.attack, name(case.errno)));
             }
         }
-        // What the rows inherit has been connected by us.
-        let inherited = |case: &&Case| case.fixtures.iter().any(Fixture::is_connection);
-        let arrived = arrived + self.table.cases.iter().filter(inherited).count() as u64;
-        let got = self.table.servers.settled_total();
+        let got = self.table.arrived();
         if got != arrived {
             wrong.push(format!(
                 "{} connections, datagrams and bytes reached the servers",

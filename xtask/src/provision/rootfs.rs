@@ -4,6 +4,8 @@
 //! the suite had that day. Guests get it as a snapshot, so each boot starts clean.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -16,8 +18,8 @@ use crate::{process, ui};
 
 const SUITE: &str = "trixie";
 
-/// Room for what tests write, on top of the packages' own size.
-const IMAGE_MIB: u32 = 1024;
+/// The file system with all packages and room for what tests write. The file is sparse.
+const IMAGE_MIB: u32 = 3072;
 
 const PACKAGES: &[&str] = &[
     "bash",
@@ -31,8 +33,13 @@ const PACKAGES: &[&str] = &[
     "logrotate",
     "mount",
     "nginx",
+    "nodejs",
+    "openjdk-21-jre-headless",
+    "postgresql-17",
     "procps",
     "python3-minimal",
+    "python3-numpy",
+    "redis-server",
     "systemd",
     "systemd-sysv",
     "util-linux",
@@ -108,13 +115,27 @@ const FILES: &[(&str, &str)] = &[
     ("etc/systemd/system.conf.d/vm.conf", "[Manager]\nShowStatus=no\nDefaultTimeoutStartSec=120s\n"),
 ];
 
+/// A Java program, compiled with the compiler that Debian's JRE has on board.
+const JAVA: &str = include_str!("../../../tests/vm/software/App.java");
+
+/// Makes `/opt/app/app.jar` of the program on standard input. A hook of mmdebstrap, because Java asks for `/proc`.
+const COMPILE_JAVA: &str = r#"set -e
+mkdir -p "$1"/opt/app
+cat > "$1"/opt/app/App.java
+chroot "$1" java -m jdk.compiler/com.sun.tools.javac.Main -d /opt/app /opt/app/App.java
+chroot "$1" java -m jdk.jartool/sun.tools.jar.Main -c -f /opt/app/app.jar -e App -C /opt/app App.class"#;
+
 const LINKS: &[(&str, &str)] = &[
     ("etc/systemd/system/default.target", "/usr/lib/systemd/system/multi-user.target"),
     ("etc/systemd/system/multi-user.target.wants/vm-agent.service", "/etc/systemd/system/vm-agent.service"),
 ];
 
 /// Enabled by their packages, but for tests to start.
-const DISABLED: &[&str] = &["etc/systemd/system/multi-user.target.wants/nginx.service"];
+const DISABLED: &[&str] = &[
+    "etc/systemd/system/multi-user.target.wants/nginx.service",
+    "etc/systemd/system/multi-user.target.wants/postgresql.service",
+    "etc/systemd/system/multi-user.target.wants/redis-server.service",
+];
 
 /// The ext4 image.
 pub(crate) fn ensure(cache: &Cache) -> Result<PathBuf> {
@@ -134,22 +155,30 @@ pub(crate) fn ensure(cache: &Cache) -> Result<PathBuf> {
         mke2fs.args(["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"]).arg(&root).arg(image);
         process::output(mke2fs.arg(format!("{IMAGE_MIB}M")))?;
         step.done();
+        ui::note(&format!("it takes {} MB", fs::metadata(image).map_or(0, |image| image.blocks()) / 2048));
         Ok(())
     })
 }
 
 fn recipe_hash() -> String {
-    let recipe = format!("{SUITE} {IMAGE_MIB} {PACKAGES:?} {MASKED:?} {FILES:?} {LINKS:?} {DISABLED:?}");
+    let recipe = format!(
+        "{SUITE} {IMAGE_MIB} {PACKAGES:?} {MASKED:?} {FILES:?} {LINKS:?} {DISABLED:?} {JAVA} {COMPILE_JAVA}"
+    );
     Sha256::digest(recipe.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn bootstrap(mirror: &Mirror, root: &Path) -> Result<()> {
+    let mut java = tempfile::NamedTempFile::new().context("creating a temporary file")?;
+    java.write_all(JAVA.as_bytes()).context("writing the Java program")?;
     let mut command = process::command("mmdebstrap");
     command
         .args(["--mode=root", "--variant=minbase", "--components=main"])
         .arg(format!("--include={}", PACKAGES.join(",")))
         .args(["man", "locale", "doc", "info"].map(|d| format!("--dpkgopt=path-exclude=/usr/share/{d}/*")))
         .arg("--dpkgopt=force-unsafe-io")
+        // The JRE's alternatives link manual pages, and fail where there is no directory for them.
+        .arg("--essential-hook=mkdir -p \"$1\"/usr/share/man/man1")
+        .arg(format!("--customize-hook=exec < {}\n{COMPILE_JAVA}", java.path().display()))
         .arg("--aptopt=Acquire::Languages \"none\"")
         .arg("--aptopt=APT::Install-Recommends \"false\"")
         .arg("--aptopt=Acquire::Retries \"3\"")

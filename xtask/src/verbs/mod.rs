@@ -6,6 +6,7 @@ mod demo;
 mod fuzz;
 mod lint;
 mod setup;
+mod stress;
 mod test;
 mod vm;
 
@@ -25,6 +26,7 @@ pub(crate) enum Verb {
     Lint(lint::Args),
     Ci(ci::Args),
     Fuzz(fuzz::Args),
+    Stress(stress::Args),
 }
 
 impl Verb {
@@ -39,6 +41,7 @@ impl Verb {
             Self::Lint(args) => lint::run(&args),
             Self::Ci(args) => ci::run(&args),
             Self::Fuzz(args) => fuzz::run(&args),
+            Self::Stress(args) => stress::run(&args),
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Only tests whose name contains F.
     #[arg(long, value_name = "F")]
     filter: Option<String>,
-    /// Only suites of this name (kernel, bypass, measured_boot, systemd).
+    /// Only suites of this name (kernel, bypass, measured_boot, signed_boots, tpm_device, systemd, systemd_software, systemd_heavy).
     #[arg(long, value_name = "S")]
     suite: Vec<String>,
     /// Only the tests that need no VM.
@@ -143,7 +143,15 @@ fn in_guests(cache: &Cache, args: &Args) -> Result<Vec<Row>> {
     let kernels = host.kernels(&args.kernel)?;
     let mut jobs = Vec::new();
     for suite in &suites {
-        for kernel in &kernels {
+        // Who names a kernel, or a suite, gets it.
+        let all = !args.kernel.is_empty() || args.suite.contains(suite);
+        let (run, left_out): (Vec<_>, Vec<_>) =
+            kernels.iter().partition(|kernel| all || matrix::runs_on(suite, &kernel.name));
+        if !left_out.is_empty() {
+            let names: Vec<_> = left_out.iter().map(|kernel| kernel.name.as_str()).collect();
+            ui::note(&format!("suite {suite} is heavy: not on {} unless asked for", names.join(", ")));
+        }
+        for kernel in run {
             let boots = match scenarios::of(suite) {
                 None => Boots::One { tpm: needs_tpm(suite) },
                 Some(scenario) if scenario.is_wanted(&kernel.name, &args.suite, args.filter.as_deref()) => {

@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// TPM's PCRs 0 to 9 and writes /sys/kernel/security/tpm0/binary_bios_measurements.
     #[arg(long)]
     uefi: bool,
-    /// Boot Debian with systemd, nginx and Python instead of a bare initramfs with busybox.
+    /// Boot Debian with systemd and servers instead of a bare initramfs with busybox.
     #[arg(long)]
     systemd: bool,
     /// Show DIR at /share.
@@ -76,20 +76,43 @@ impl Args {
     /// Debian with systemd and a TPM behind measuring firmware, running one command.
     pub(super) fn demo(kernel: &str, command: &str, timeout_s: u64, share: &Path) -> Self {
         Self {
-            kernel: kernel.to_owned(),
             tpm: Some(TpmInterface::Crb),
-            tpm_state: None,
             uefi: true,
             systemd: true,
             share: Some(share.to_owned()),
+            ..Self::running(kernel, &[command], timeout_s)
+        }
+    }
+
+    /// The small guest, running one command.
+    pub(super) fn running(kernel: &str, command: &[&str], timeout_s: u64) -> Self {
+        Self {
+            kernel: kernel.to_owned(),
+            tpm: None,
+            tpm_state: None,
+            uefi: false,
+            systemd: false,
+            share: None,
             net: false,
             mem: None,
             timeout: timeout_s,
             release: false,
             env: Vec::new(),
             append: String::new(),
-            command: vec![command.to_owned()],
+            command: command.iter().map(|&word| word.to_owned()).collect(),
         }
+    }
+
+    /// With this directory at `/share`.
+    pub(super) fn sharing(mut self, directory: PathBuf) -> Self {
+        self.share = Some(directory);
+        self
+    }
+
+    /// With this much memory.
+    pub(super) fn memory_mib(mut self, mib: u32) -> Self {
+        self.mem = Some(mib);
+        self
     }
 }
 

@@ -490,7 +490,7 @@ fn pins_change_under_running_starts() {
     actor.ask(&op(&["loop", &table.to_string()]));
     let first = actor.report();
     assert!(first.ok, "before the swaps: {first:?}");
-    enforcer.swap_in_process([&odd, &even], SWAPS, |swap| {
+    enforcer.swap_in_process([&[&odd], &[&even]], SWAPS, |swap| {
         for report in actor.pending() {
             assert!(report.ok, "a wrong verdict after {swap} swaps: {report:?}");
         }

@@ -10,7 +10,9 @@ use enforcer_vm_tests::cgroup::Cgroup;
 use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, baseline_only};
 use enforcer_vm_tests::policy::Policy;
 use enforcer_vm_tests::scenario::{Table, case, evidence};
+use enforcer_vm_tests::{servers, wait};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 
 #[test]
 fn unusual_names() {
@@ -161,4 +163,49 @@ fn a_name_longer_than_path_max() {
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0].text("reason"), PathTooLong.name());
     let _ = fs::remove_dir_all(&top);
+}
+
+/// A service in a mount namespace of its own, as sandboxed units are, talks to sockets that were bound outside, under the
+/// names that they have where it is.
+#[test]
+fn a_socket_bound_in_another_mount_namespace() {
+    let mut enforcer = Enforcer::ready();
+    let cgroup = Cgroup::create("namespace-socket");
+    let directory = format!("{SCRATCH}/namespace-socket");
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    let socket = format!("{directory}/socket");
+    let server = servers::unix_stream(&socket);
+    let ops = [op(&["unix-connect", &socket])];
+    let perform = || {
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                // What this thread starts is in its namespace, whose mounts are copies.
+                unshare(CloneFlags::CLONE_NEWNS).unwrap();
+                actor::run(Place::Joining(&cgroup), &ops).unwrap()
+            });
+            inside.join().unwrap()
+        })
+    };
+    let bare = perform();
+    assert!(bare[0].ok, "without a policy: {bare:?}");
+    if baseline_only() {
+        return;
+    }
+    let policy = Policy::of("namespace-socket", &cgroup).allow("network.families", "unix");
+    let mark = enforcer.mark();
+    enforcer.apply(&[&policy.clone().allow("network.connect", &format!("unix {socket}"))]);
+    let reports = perform();
+    let events = enforcer.events_since(mark);
+    assert!(reports[0].ok && events.is_empty(), "listed\n{}", evidence(&reports, &events));
+    wait::until("both connections", wait::SOON, || (server.arrivals() == 2).then_some(()));
+
+    let mark = enforcer.mark();
+    enforcer.apply(&[&policy]);
+    let reports = perform();
+    let events = enforcer.events_since(mark);
+    let [event] = events.as_slice() else { panic!("one event, please\n{}", evidence(&reports, &events)) };
+    assert!(reports[0].refused(), "unlisted\n{}", evidence(&reports, &events));
+    assert_eq!((event.object("path"), event.text("reason")), (socket.as_str(), NoRule.name()), "{event}");
+    assert_eq!(server.arrivals(), 2);
 }

@@ -143,7 +143,7 @@ fn a_thousand_swaps_under_load() {
     println!("{APPLIED} times `enforcer apply` in {:?}", started.elapsed());
     let started = Instant::now();
     let count = swaps();
-    enforcer.swap_in_process([&odd, &even], count, &mut watch);
+    enforcer.swap_in_process([&[&odd], &[&even]], count, &mut watch);
     let took = started.elapsed();
     for actor in loops {
         let last = actor.finish();

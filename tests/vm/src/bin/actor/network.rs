@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use enforcer_vm_tests::report::{At, Failure, Outcome};
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage};
@@ -16,6 +16,7 @@ pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
         ("connect-tcp", [to]) => tcp_connect(to),
         ("sendto", [to]) => udp_sendto(to),
         ("unix-bind", [name]) => unix_bind(name),
+        ("unix-connect", [name]) => unix_connect(name),
         _ => return None,
     })
 }
@@ -48,10 +49,18 @@ fn udp_sendto(to: &str) -> Outcome {
 }
 
 /// `@name` is an abstract name, anything else a path.
-fn unix_bind(name: &str) -> Outcome {
-    let address = match name.strip_prefix('@') {
+fn unix_address(name: &str) -> Result<std::os::unix::net::SocketAddr, Failure> {
+    match name.strip_prefix('@') {
         Some(name) => std::os::unix::net::SocketAddr::from_abstract_name(name),
         None => std::os::unix::net::SocketAddr::from_pathname(name),
-    };
-    UnixListener::bind_addr(&address.at("address")?).at("bind").map(|_| String::new())
+    }
+    .at("address")
+}
+
+fn unix_bind(name: &str) -> Outcome {
+    UnixListener::bind_addr(&unix_address(name)?).at("bind").map(|_| String::new())
+}
+
+fn unix_connect(name: &str) -> Outcome {
+    UnixStream::connect_addr(&unix_address(name)?).at("connect").map(|_| String::new())
 }
