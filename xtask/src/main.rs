@@ -4,6 +4,7 @@
 //! verifies packages, [`vm`] boots guests and runs commands in them.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod debian;
 mod hygiene;
 mod libtest;

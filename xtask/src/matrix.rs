@@ -124,6 +124,7 @@ fn guest<'a>(job: &Job<'a>, settings: &Settings<'a>) -> Guest<'a> {
         tpm: job.tpm,
         interactive: false,
         kernel_parameters: String::new(),
+        counting: None,
     }
 }
 

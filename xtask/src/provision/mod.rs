@@ -8,6 +8,7 @@ pub(crate) mod kernel;
 pub(crate) mod lock;
 pub(crate) mod rootfs;
 pub(crate) mod rust_src;
+pub(crate) mod tool;
 
 use anyhow::Result;
 

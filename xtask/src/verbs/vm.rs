@@ -110,6 +110,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         tpm: args.tpm,
         interactive,
         kernel_parameters: args.append,
+        counting: None,
     };
     if std::io::stderr().is_terminal() {
         ui::note(&format!("booting {}", kernel.release));
