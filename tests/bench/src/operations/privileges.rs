@@ -110,8 +110,13 @@ impl Child {
         }
     }
 
+    fn process(&self) -> libc::pid_t {
+        self.0.as_raw()
+    }
+
+    /// The same as an argument.
     fn id(&self) -> i64 {
-        self.0.as_raw().into()
+        self.process().into()
     }
 }
 
@@ -131,7 +136,8 @@ pub(super) fn read_other_memory(_: u32) -> Result<Run> {
         let mut copy = [0_u8; 16];
         let local = libc::iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: copy.len() };
         let remote = libc::iovec { iov_base: remembered.as_ptr().cast_mut().cast(), iov_len: copy.len() };
-        let pid = child.0.as_raw();
+        // By a method, so that the closure keeps the child, not a copy of its number.
+        let pid = child.process();
         // SAFETY: `local` describes `copy`, which is alive; `remote` is only read, in another process.
         let length = Errno::result(unsafe { libc::process_vm_readv(pid, &local, 1, &remote, 1, 0) })?;
         ensure!(length == 16, "read {length} bytes");
