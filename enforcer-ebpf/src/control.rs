@@ -143,6 +143,10 @@ impl Point {
 
     #[inline(always)]
     pub fn conclude(self, subject: &Subject, request: &Ask<'_>, decision: Decision) -> i32 {
+        // What is allowed needs no report, and writing one down takes a tenth of all.
+        if !outcome(mode_of(subject, self.family), decision).report {
+            return PASS;
+        }
         let report = Report::new(self, decision).about(request);
         conclude(subject, &report)
     }

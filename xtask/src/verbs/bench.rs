@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::{build, vm as vm_verb};
-use crate::bench::{compare, results::Results, table};
+use crate::bench::{compare, document, results::Results, table};
 use crate::paths::Cache;
 use crate::provision::kernel::Kernel;
 use crate::provision::tool::{self, Unpacked};
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Fail if our part of an operation costs over 5 % more than in tests/bench/results, or results are missing.
     #[arg(long)]
     check: bool,
-    /// Keep the results in tests/bench/results.
+    /// Keep the results in tests/bench/results, and those of 6.12 in docs/performance.md.
     #[arg(long, conflicts_with_all = ["quick", "filter"])]
     save: bool,
 }
@@ -122,6 +122,9 @@ fn show(kernel: &Kernel, results: &Results, args: &Args) -> Result<bool> {
     }
     if args.save {
         results.write(&file)?;
+        if kernel.name == document::KERNEL {
+            document::update(results)?;
+        }
         ui::note(&format!("kept in {}", file.display()));
     }
     Ok(findings.is_empty())

@@ -28,7 +28,7 @@ pub(crate) fn measure(ops: &Ops, rules: usize) -> Result<Measured> {
 
 fn load(profile: &str) -> Result<()> {
     let mut parser = Command::new(installed("apparmor_parser"));
-    parser.args(["--replace", "--skip-cache", "--quiet"]).stdin(Stdio::piped());
+    parser.args(["--config-file=/dev/null", "--replace", "--skip-cache", "--quiet"]).stdin(Stdio::piped());
     let mut child = parser.spawn().context("starting apparmor_parser")?;
     child.stdin.take().context("a pipe was asked for")?.write_all(profile.as_bytes())?;
     let status = child.wait().context("waiting for apparmor_parser")?;
