@@ -258,11 +258,7 @@ fn is_launcher(maps: &Maps) -> Result<bool, Fault> {
 
 /// Whether the file at `place` is a launcher, seen from the host.
 #[inline(always)]
-pub fn launcher_at<P: Pointer>(
-    maps: &Maps,
-    place: Place<P>,
-    scratch: &mut Scratch,
-) -> Result<bool, Fault> {
+pub fn launcher_at<P: Pointer>(maps: &Maps, place: Place<P>, scratch: &mut Scratch) -> Result<bool, Fault> {
     if !in_host_mount_namespace()? {
         return Ok(false);
     }

@@ -32,8 +32,12 @@ impl fmt::Display for Finding {
             Self::OtherKernel { kept, now } => {
                 write!(f, "the results that are kept are of {kept}, these of {now}; keep these with --save")
             }
-            Self::Missing { row, operation } => write!(f, "{row}: {operation} was measured before and is missing"),
-            Self::New { row, operation } => write!(f, "{row}: {operation} is not among the results that are kept"),
+            Self::Missing { row, operation } => {
+                write!(f, "{row}: {operation} was measured before and is missing")
+            }
+            Self::New { row, operation } => {
+                write!(f, "{row}: {operation} is not among the results that are kept")
+            }
             Self::Regression { row, operation, before, now } => {
                 write!(f, "{row}: {operation} costs {now:+} now, {before:+} before")
             }
@@ -70,7 +74,10 @@ fn is_ours(row: &str) -> bool {
 }
 
 fn pairs(results: &Results) -> impl Iterator<Item = (&str, &str)> {
-    results.rows.iter().flat_map(|row| row.costs.keys().map(|operation| (row.name.as_str(), operation.as_str())))
+    results
+        .rows
+        .iter()
+        .flat_map(|row| row.costs.keys().map(|operation| (row.name.as_str(), operation.as_str())))
 }
 
 fn regression(kept: &Results, now: &Results, row: &str, operation: &str) -> Option<Finding> {

@@ -151,7 +151,10 @@ pub(super) mod tests {
         let results = results(&[(BASE, &[("open", 5)]), (BPF, &[("open", 6)])]);
         results.write(&file).unwrap();
         assert_eq!(Results::read(&file).unwrap().as_ref(), Some(&results));
-        assert_eq!((results.cost(BPF, "open"), results.cost(BPF, "fork"), results.cost("x", "open")), (Some(6), None, None));
+        assert_eq!(
+            (results.cost(BPF, "open"), results.cost(BPF, "fork"), results.cost("x", "open")),
+            (Some(6), None, None)
+        );
         fs::write(&file, "{}").unwrap();
         assert!(Results::read(&file).is_err());
     }

@@ -108,7 +108,10 @@ mod tests {
             (LABELLED, &[("open", 6000)]),
         ]);
         let text = hooks(&results);
-        assert!(text.contains("| file_open |      open |             5000 |      +300 |         +1000 |\n"), "{text}");
+        assert!(
+            text.contains("| file_open |      open |             5000 |      +300 |         +1000 |\n"),
+            "{text}"
+        );
         assert!(text.ends_with("not measured: task_kill, quota_on\n"), "{text}");
     }
 }

@@ -99,7 +99,9 @@ impl Lock {
     /// The packages of a tool.
     pub(crate) fn tool(&self, name: &str) -> Result<&LockedTool> {
         let tool = self.tools.iter().find(|tool| tool.name == name);
-        tool.with_context(|| format!("xtask/kernels.lock has no tool {name}: cargo xtask setup --update-kernels"))
+        tool.with_context(|| {
+            format!("xtask/kernels.lock has no tool {name}: cargo xtask setup --update-kernels")
+        })
     }
 
     /// The kernel meant by this name.

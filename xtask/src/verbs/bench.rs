@@ -78,7 +78,8 @@ const QUICK: [Boot; 2] = [
 ];
 
 /// What would differ from boot to boot, or cost time on some boots only.
-const REPEATABLE: &str = "nokaslr norandmaps randomize_kstack_offset=off mitigations=off audit=0 slub_debug=-";
+const REPEATABLE: &str =
+    "nokaslr norandmaps randomize_kstack_offset=off mitigations=off audit=0 slub_debug=-";
 
 /// Seconds for one boot's rows. Two workers on the machine, and the largest policy takes a minute to compile.
 const LIMIT_S: u64 = 3600;
@@ -190,7 +191,8 @@ fn failure(ending: &Ending, report: &Report) -> String {
         Ending::TimedOut(what) => what.clone(),
         Ending::Died(how) => format!("the guest died: {how}"),
     };
-    let artifacts: String = report.artifacts().iter().map(|(name, text)| format!("--- {name}\n{text}\n")).collect();
+    let artifacts: String =
+        report.artifacts().iter().map(|(name, text)| format!("--- {name}\n{text}\n")).collect();
     format!("{how}\n{artifacts}--- end of the console\n{}", report.console_tail(30))
 }
 

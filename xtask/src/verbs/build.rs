@@ -55,7 +55,9 @@ pub(super) fn bench_programs(cache: &Cache) -> Result<Vec<Program>> {
     let mut dynamic = cargo("build", Profile::Dev);
     dynamic.args(["--bins", "-p", NOTHING]);
     let dynamic = artifacts(dynamic, "bin").context("building the dynamic program")?;
-    programs.extend(dynamic.into_iter().map(|program| Program { name: format!("{}-dynamic", program.name), ..program }));
+    programs.extend(
+        dynamic.into_iter().map(|program| Program { name: format!("{}-dynamic", program.name), ..program }),
+    );
     Ok(programs)
 }
 

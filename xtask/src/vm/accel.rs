@@ -82,7 +82,9 @@ impl Accel {
 /// loops of its own, where QEMU would count every byte of a string instruction.
 pub(super) fn counting(root: &Path) -> Vec<String> {
     let mut options: Vec<String> =
-        ["-smp", "1", "-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm,-fsrs,-fzrm"].map(str::to_owned).to_vec();
+        ["-smp", "1", "-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm,-fsrs,-fzrm"]
+            .map(str::to_owned)
+            .to_vec();
     options.extend(["-icount", "shift=0,sleep=off", "-rtc", "clock=vm", "-seed", "1"].map(str::to_owned));
     for firmware in ["usr/share/qemu", "usr/share/seabios"] {
         options.extend(["-L".to_owned(), root.join(firmware).display().to_string()]);

@@ -24,9 +24,7 @@ fn main() -> Result<()> {
     meter::check_clock()?;
     let wanted = OPERATIONS.iter().filter(|operation| match operation.kind {
         Kind::Common => true,
-        Kind::Refused => {
-            refused.split(',').any(|kind| operation.name.strip_prefix("refused-") == Some(kind))
-        }
+        Kind::Refused => refused.split(',').any(|kind| operation.name.strip_prefix("refused-") == Some(kind)),
         Kind::Hook => !common,
     });
     let mut measured = Measured::default();

@@ -76,7 +76,12 @@ pub static OPERATIONS: &[Operation] = &[
         rounds: 2,
         ..common(
             "exec-static",
-            &[Hook::BprmCheckSecurity, Hook::BprmCommittedCreds, Hook::BprmCredsForExec, Hook::BprmCheckDigest],
+            &[
+                Hook::BprmCheckSecurity,
+                Hook::BprmCommittedCreds,
+                Hook::BprmCredsForExec,
+                Hook::BprmCheckDigest,
+            ],
             processes::exec_static,
         )
     },
@@ -108,14 +113,21 @@ pub static OPERATIONS: &[Operation] = &[
     hook("unix-sendto", &[Hook::UnixMaySend], network::unix_sendto),
     Operation {
         rounds: 2,
-        ..hook("cgroup-mkdir-rmdir", &[Hook::CgroupMkdir, Hook::CgroupRmdir], privileges::make_and_remove_cgroup)
+        ..hook(
+            "cgroup-mkdir-rmdir",
+            &[Hook::CgroupMkdir, Hook::CgroupRmdir],
+            privileges::make_and_remove_cgroup,
+        )
     },
     hook("mount-propagation", &[Hook::SbMount], privileges::change_propagation),
     hook("remount", &[Hook::SbRemount], privileges::remount),
     Operation { rounds: 2, ..hook("bind-mount-umount", &[Hook::SbUmount], privileges::mount_and_unmount) },
     Operation { rounds: 2, ..hook("open-tree-move-mount", &[Hook::MoveMount], privileges::move_mount) },
     hook("chroot", &[Hook::PathChroot], privileges::change_root),
-    Operation { rounds: 2, ..hook("fork-unshare-user", &[Hook::UsernsCreate], processes::new_user_namespace) },
+    Operation {
+        rounds: 2,
+        ..hook("fork-unshare-user", &[Hook::UsernsCreate], processes::new_user_namespace)
+    },
     hook("process-vm-readv", &[Hook::PtraceAccessCheck], privileges::read_other_memory),
     Operation { rounds: 4, ..hook("fork-traceme", &[Hook::PtraceTraceme], processes::be_traced) },
     hook("bpf-next-id", &[Hook::Bpf], privileges::bpf),

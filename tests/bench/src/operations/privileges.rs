@@ -259,9 +259,7 @@ pub(super) fn set_limit(_: u32) -> Result<Run> {
 
 pub(super) fn move_pages(_: u32) -> Result<Run> {
     let child = Child::start()?;
-    Ok(Box::new(move || {
-        Ok(syscall(libc::SYS_move_pages, [Number(child.id()), Number(0)]).map(drop)?)
-    }))
+    Ok(Box::new(move || Ok(syscall(libc::SYS_move_pages, [Number(child.id()), Number(0)]).map(drop)?)))
 }
 
 pub(super) fn use_capability(_: u32) -> Result<Run> {

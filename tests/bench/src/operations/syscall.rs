@@ -19,7 +19,10 @@ pub(super) use Argument::{Bytes, Number, Room, Text};
 /// Makes a system call; the rest of its arguments are 0.
 ///
 /// For calls that write through no other argument than [`Room`], and no further than its length.
-pub(super) fn syscall<const N: usize>(number: libc::c_long, arguments: [Argument<'_>; N]) -> Result<i64, Errno> {
+pub(super) fn syscall<const N: usize>(
+    number: libc::c_long,
+    arguments: [Argument<'_>; N],
+) -> Result<i64, Errno> {
     let mut words = [0_i64; 6];
     for (word, argument) in words.iter_mut().zip(arguments) {
         *word = match argument {

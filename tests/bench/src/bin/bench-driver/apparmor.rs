@@ -37,7 +37,8 @@ fn load(profile: &str) -> Result<()> {
 }
 
 fn profile(rules: usize) -> String {
-    let mut lines: Vec<String> = ["inet", "inet6", "unix"].map(|family| format!("network {family},")).to_vec();
+    let mut lines: Vec<String> =
+        ["inet", "inet6", "unix"].map(|family| format!("network {family},")).to_vec();
     lines.extend(["capability,", "unix,", "signal,", "/proc/** r,"].map(str::to_owned));
     lines.push(format!("{} mr,", fixture::program().display()));
     for program in [fixture::STATIC_PROGRAM, fixture::DYNAMIC_PROGRAM] {

@@ -100,7 +100,8 @@ struct Open {
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> Result<OwnedFd> {
     // SAFETY: `attributes` is as long as said and starts like the kernel's union for this command; what it points to
     // is alive.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     let descriptor = Errno::result(result)?;
     // SAFETY: the kernel has just made it, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(descriptor)?) })

@@ -63,7 +63,9 @@ fn policy(cgroup: &Cgroup, rules: usize) -> Policy {
     let changeable = format!("/{{{}}}/**", directories.join(","));
     allow("file.read", changeable.clone());
     allow("file.create", changeable);
-    for server in [format!("tcp 127.0.0.1:{PORT}"), format!("tcp [::1]:{PORT}"), format!("udp 127.0.0.1:{PORT}")] {
+    for server in
+        [format!("tcp 127.0.0.1:{PORT}"), format!("tcp [::1]:{PORT}"), format!("udp 127.0.0.1:{PORT}")]
+    {
         allow("network.connect", server.clone());
         allow("network.bind", server);
     }

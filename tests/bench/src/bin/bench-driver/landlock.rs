@@ -34,7 +34,9 @@ pub(crate) fn measure(ops: &Ops, rules: usize) -> Result<Measured> {
         left = left.saturating_sub(1);
         ruleset.allow(path, access).with_context(|| format!("a rule for {path}"))
     };
-    for program in [fixture::program().to_string_lossy().as_ref(), fixture::STATIC_PROGRAM, fixture::DYNAMIC_PROGRAM] {
+    for program in
+        [fixture::program().to_string_lossy().as_ref(), fixture::STATIC_PROGRAM, fixture::DYNAMIC_PROGRAM]
+    {
         allow(program, EXECUTE | READ)?;
     }
     for libraries in [fixture::LIBRARY, "/usr/local/lib/vm"] {
@@ -56,7 +58,11 @@ pub(crate) fn measure(ops: &Ops, rules: usize) -> Result<Measured> {
     }
     let mut command = ops.command();
     // Port rules came with version 4.
-    command.args(["--common", "--refused", if ruleset.version >= 4 { "open,exec,connect" } else { "open,exec" }]);
+    command.args([
+        "--common",
+        "--refused",
+        if ruleset.version >= 4 { "open,exec,connect" } else { "open,exec" },
+    ]);
     let descriptor = ruleset.descriptor.as_raw_fd();
     let restrict = move || {
         // SAFETY: takes numbers only.
