@@ -6,9 +6,24 @@ use super::results::{BPF, Results};
 
 /// How much dearer our part of an operation may get, in percent.
 const TOLERANCE_PERCENT: u64 = 5;
-/// Spread between equal runs, in instructions and as a part of the whole operation (a 400th, for forks and execs).
+/// Spread of operations that nothing has changed, in instructions and as a part of the whole operation (a 200th, for
+/// forks and execs).
 const NOISE: u64 = 12;
-const NOISE_PART: u64 = 400;
+const NOISE_PART: u64 = 200;
+/// Operations that spread further from build to build, because they depend on where the kernel's memory happens to lie:
+/// how their names start, and what part of the whole. Twice what was seen between two builds on 6.12, in rows that both
+/// had in common.
+const UNSTEADY: &[(&str, u64)] = &[
+    ("cgroup-mkdir", 4),
+    ("new-session-keyring", 5),
+    ("udp4-connect", 5),
+    ("map-", 16),
+    ("shmat", 24),
+    ("init-module", 50),
+    ("finit-module", 50),
+    ("tcp", 50),
+    ("setxattr", 90),
+];
 
 /// Something that `--check` fails on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,14 +102,19 @@ fn regression(kept: &Results, now: &Results, row: &str, operation: &str) -> Opti
         Some(results.cost(row, operation)?.cast_signed() - without.cast_signed())
     };
     let (before, after) = (part(kept)?, part(now)?);
-    let whole = kept.cost(row, operation)?;
-    let tolerance = (before.unsigned_abs() * TOLERANCE_PERCENT / 100).max(NOISE).max(whole / NOISE_PART);
+    let noise = NOISE.max(kept.cost(row, operation)? / noise_part(operation));
+    let tolerance = noise.max(before.unsigned_abs() * TOLERANCE_PERCENT / 100);
     (after > before + tolerance.cast_signed()).then(|| Finding::Regression {
         row: row.to_owned(),
         operation: operation.to_owned(),
         before,
         now: after,
     })
+}
+
+fn noise_part(operation: &str) -> u64 {
+    let unsteady = UNSTEADY.iter().find(|(name, _)| operation.starts_with(name));
+    unsteady.map_or(NOISE_PART, |(_, part)| *part)
 }
 
 #[cfg(test)]
@@ -133,8 +153,9 @@ mod tests {
     fn noise_is_no_regression() {
         let kept = results(&[(BPF, &[("fork", 100_000)]), ("host", &[("fork", 100_100)])]);
         let now = |cost| results(&[(BPF, &[("fork", 100_000)]), ("host", &[("fork", cost)])]);
-        assert_eq!(compare(Some(&kept), &now(100_350), true), []);
-        assert_eq!(compare(Some(&kept), &now(100_351), true).len(), 1);
+        assert_eq!(compare(Some(&kept), &now(100_600), true), []);
+        assert_eq!(compare(Some(&kept), &now(100_601), true).len(), 1);
+        assert_eq!([noise_part("map-code"), noise_part("kill")], [16, NOISE_PART]);
     }
 
     #[test]

@@ -92,11 +92,11 @@ mod tests {
             (LABELLED, &[("open", 5600), ("refused-open", 8000)]),
         ]);
         let expected = "\
-            | operation    |  base |  bpf | enforcer-20 |\n\
-            |--------------|------:|-----:|------------:|\n\
-            | open         |  5000 |  +60 |        +600 |\n\
-            | fork         | 90000 |  -10 |           – |\n\
-            | refused-open |     – |    – |        8000 |\n";
+            | operation    |  base | bpf | enforcer-20 |\n\
+            |--------------|------:|----:|------------:|\n\
+            | open         |  5000 | +60 |        +600 |\n\
+            | fork         | 90000 | -10 |           – |\n\
+            | refused-open |     – |   – |        8000 |\n";
         assert_eq!(operations(&results), expected);
     }
 
