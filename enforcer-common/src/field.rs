@@ -118,6 +118,8 @@ fields! {
     MountNs => "mount"."mnt_ns",
     /// `struct dentry *`, root of the mounted tree.
     MountRoot => "mount"."mnt.mnt_root",
+    /// The same, seen from the part of a mount that hooks get.
+    VfsmountRoot => "vfsmount"."mnt_root",
     /// `struct file *`.
     BprmFile => "linux_binprm"."file",
     /// `unsigned long`: where the arguments start on the new program's stack.

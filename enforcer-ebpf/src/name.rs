@@ -40,6 +40,9 @@ const MAX_STEPS: u32 = PATH_MAX / 2 + 2048;
 /// The same for a walk that searches the mounts of a file system first: a node has tens of thousands.
 const MAX_SEARCH_STEPS: u32 = 1 << 17;
 
+/// Components that are climbed without a helper for each step. Deeper names take the slow way.
+const QUICK_STEPS: u32 = 16;
+
 /// `PROC_SUPER_MAGIC`.
 const PROC_MAGIC: u64 = 0x9fa0;
 
@@ -50,6 +53,7 @@ pub struct Scratch {
     /// How far a loop over a list has got.
     pub cursor: Cursor,
     kept: Span,
+    root: RootMount,
     /// What was found in a pinned program.
     pub digest: Digest,
     text: [u8; TEXT_LEN],
@@ -85,6 +89,23 @@ struct Walk {
     link: u64,
     cursor: u64,
     status: u64,
+    /// Where the name started at the root of the first mount, and the sequence that holds for; 0 if it is not known.
+    ascended_cursor: u64,
+    ascended_sequence: u64,
+}
+
+/// A mount from whose root no component is left to the root of the task's mount namespace.
+///
+/// True as long as nobody mounted anything since: whoever mounts, unmounts or moves a mount takes `mount_lock`, so the
+/// same count means the same tree, and mounts and namespaces that have not been freed. (The count has 32 bits. It would
+/// take 2^31 changes of mounts, and the root mount's memory used for another by then, to come around.)
+#[derive(PartialEq, Eq)]
+#[repr(C)]
+struct RootMount {
+    mount: u64,
+    namespace: u64,
+    /// Sequence of `mount_lock`.
+    sequence: u64,
 }
 
 /// The object is about to get its name.
@@ -249,30 +270,82 @@ impl Span {
     }
 }
 
+/// A pointer into the kernel's tree of names, of either kind.
+pub trait Pointer: Copy {
+    /// As a number.
+    fn raw(self) -> Raw;
+
+    /// The magic number of the file system that a dentry lies on.
+    fn magic(self) -> Result<u64, Fault>;
+
+    /// Climbs to the root of the mount, where the verifier knows the way.
+    fn ascend(mount: Self, dentry: Self, scratch: &mut Scratch);
+}
+
+impl Pointer for Typed {
+    #[inline(always)]
+    fn raw(self) -> Raw {
+        Self::raw(self)
+    }
+
+    #[inline(always)]
+    fn magic(self) -> Result<u64, Fault> {
+        Ok(self.follow(Field::DentrySb).get(Field::SbMagic))
+    }
+
+    #[inline(always)]
+    fn ascend(mount: Self, dentry: Self, scratch: &mut Scratch) {
+        ascend(mount, dentry, scratch);
+    }
+}
+
+impl Pointer for Raw {
+    #[inline(always)]
+    fn raw(self) -> Raw {
+        self
+    }
+
+    #[inline(always)]
+    fn magic(self) -> Result<u64, Fault> {
+        self.follow(Field::DentrySb)?.get(Field::SbMagic)
+    }
+
+    #[inline(always)]
+    fn ascend(_: Self, _: Self, _: &mut Scratch) {}
+}
+
 /// A place in the file system: `struct path`.
 #[derive(Clone, Copy)]
-pub struct Place {
-    pub mnt: Raw,
-    pub dentry: Raw,
+pub struct Place<P = Typed> {
+    pub mnt: P,
+    pub dentry: P,
 }
 
 impl Place {
     /// Where an open file lies.
     #[inline(always)]
     pub fn of_file(file: Typed) -> Self {
-        Self { mnt: file.follow(Field::FileMnt).raw(), dentry: file.follow(Field::FileDentry).raw() }
-    }
-
-    /// Where a file lies to which the verifier does not know the way.
-    #[inline(always)]
-    pub fn of_raw_file(file: Raw) -> Result<Self, Fault> {
-        Ok(Self { mnt: file.follow(Field::FileMnt)?, dentry: file.follow(Field::FileDentry)? })
+        Self { mnt: file.follow(Field::FileMnt), dentry: file.follow(Field::FileDentry) }
     }
 
     /// A `struct path`.
     #[inline(always)]
     pub fn of_path(path: Typed) -> Self {
-        Self { mnt: path.follow(Field::PathMnt).raw(), dentry: path.follow(Field::PathDentry).raw() }
+        Self { mnt: path.follow(Field::PathMnt), dentry: path.follow(Field::PathDentry) }
+    }
+
+    /// A directory entry below the directory that `path` is.
+    #[inline(always)]
+    pub fn of_entry(path: Typed, dentry: Typed) -> Self {
+        Self { mnt: path.follow(Field::PathMnt), dentry }
+    }
+}
+
+impl Place<Raw> {
+    /// Where a file lies to which the verifier does not know the way.
+    #[inline(always)]
+    pub fn of_raw_file(file: Raw) -> Result<Self, Fault> {
+        Ok(Self { mnt: file.follow(Field::FileMnt)?, dentry: file.follow(Field::FileDentry)? })
     }
 
     /// A `struct path` somewhere in memory.
@@ -280,26 +353,101 @@ impl Place {
     pub fn of_raw_path(path: Raw) -> Result<Self, Fault> {
         Ok(Self { mnt: path.follow(Field::PathMnt)?, dentry: path.follow(Field::PathDentry)? })
     }
-
-    /// A directory entry below the directory that `path` is.
-    #[inline(always)]
-    pub fn of_entry(path: Typed, dentry: Raw) -> Self {
-        Self { mnt: path.follow(Field::PathMnt).raw(), dentry }
-    }
 }
 
 /// Names the object at `place`. `pending` says that it is about to get its name (creation, `O_TMPFILE`), so a missing
 /// hash entry means nothing.
 #[inline(always)]
-pub fn of_place(place: Place, pending: bool, scratch: &mut Scratch) -> Result<Span, Fault> {
+pub fn of_place<P: Pointer>(place: Place<P>, pending: bool, scratch: &mut Scratch) -> Result<Span, Fault> {
     begin(place, TEXT_END as u32, TEXT_START as u32, pending, scratch)?;
-    repeat(MAX_STEPS, &mut Climb::<false> { scratch });
-    named(place.dentry, scratch)
+    P::ascend(place.mnt, place.dentry, scratch);
+    if scratch.walk.phase != END {
+        repeat(MAX_STEPS, &mut Climb::<false> { scratch });
+        scratch.remember_root();
+    }
+    named(place.dentry.raw(), scratch)
+}
+
+/// Climbs from a dentry to its mount's root by plain loads, and to the end of the walk if the mount is known to be the
+/// namespace's root. Leaves the walk where it has come to, or, when anything is out of the ordinary (a name that is
+/// gone, procfs, a deep path, a lock that is held), where it was: the walk itself knows what to do.
+///
+/// Out of line, for the stack and because every program would carry a copy.
+#[inline(never)]
+fn ascend(mnt: Typed, first: Typed, scratch: &mut Scratch) {
+    // The verifier follows the branch on which `begin` found that there is no mount.
+    if mnt.is_null() || scratch.walk.own_pid != 0 {
+        return;
+    }
+    let Ok(sequence) = kernel::tree_sequence() else { return };
+    if kernel::is_disturbed(sequence) {
+        return;
+    }
+    if scratch.walk.leniency & PENDING == 0 && first.follow(Field::DentryHashPprev).is_null() {
+        return;
+    }
+    let root = mnt.follow(Field::VfsmountRoot);
+    let (mut dentry, mut cursor) = (first, TEXT_END as u64);
+    for _ in 0..QUICK_STEPS {
+        if dentry.as_ptr() == root.as_ptr() {
+            break;
+        }
+        let parent = dentry.follow(Field::DentryParent);
+        let len = dentry.get::<u32>(Field::DentryNameLen);
+        let from = dentry.follow(Field::DentryName).raw();
+        let start = kernel::opaque(cursor.wrapping_sub(u64::from(len) + 1));
+        // A root has itself for a parent. A pointer that has gone stale reads as zero.
+        if parent.is_null() || parent.as_ptr() == dentry.as_ptr() || len > NAME_MAX {
+            return;
+        }
+        if start > (TEXT_END - 1) as u64 || start < TEXT_START as u64 {
+            return;
+        }
+        // SAFETY: `start` and `SLACK` bytes after it lie within `text`, and `len` is at most `NAME_MAX`.
+        let copied = unsafe {
+            let at = (&raw mut scratch.text).cast::<u8>().add(start as usize);
+            at.write(b'/');
+            from.copy_to(at.add(1), len & 0xff)
+        };
+        if copied.is_err() {
+            return;
+        }
+        cursor = start;
+        dentry = parent;
+    }
+    if dentry.as_ptr() != root.as_ptr() {
+        return;
+    }
+    let mount = mnt.raw().container(Field::MountVfs);
+    scratch.walk.cursor = cursor;
+    if cursor != TEXT_END as u64 && scratch.root == RootMount::of(mount, sequence) {
+        // The names count if nobody renamed anything meanwhile, as for every walk.
+        if kernel::tree_sequence() == Ok(sequence) {
+            scratch.walk.status = AT_ROOT;
+            scratch.walk.phase = END;
+        }
+        return;
+    }
+    scratch.walk.sequence = sequence;
+    scratch.walk.dentry = root.raw().0;
+    scratch.walk.mount = mount.0;
+    scratch.walk.ascended_cursor = cursor;
+    scratch.walk.ascended_sequence = sequence;
+    scratch.walk.phase = CLIMB;
+}
+
+impl RootMount {
+    /// The mount, as the current task sees it under this sequence of the tree's locks.
+    #[inline(always)]
+    fn of(mount: Raw, sequence: u64) -> Self {
+        let namespace = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
+        Self { mount: mount.0, namespace: namespace.0, sequence: sequence & u64::from(u32::MAX) }
+    }
 }
 
 /// Names an object that somebody on the host may have opened: as the task sees it, or as the host does.
 #[inline(always)]
-pub fn of_host_place(place: Place, scratch: &mut Scratch) -> Result<Span, Fault> {
+pub fn of_host_place(place: Place<Raw>, scratch: &mut Scratch) -> Result<Span, Fault> {
     begin(place, TEXT_END as u32, TEXT_START as u32, false, scratch)?;
     scratch.walk.leniency = ON_HOST;
     repeat(MAX_STEPS, &mut Climb::<false> { scratch });
@@ -349,7 +497,7 @@ fn named(dentry: Raw, scratch: &mut Scratch) -> Result<Span, Fault> {
 /// Writes the path of `place` below `before` (a place in the text), leaf first, and returns its start and whether its
 /// front did not fit.
 #[inline(always)]
-pub fn prepend_exe(place: Place, before: u32, scratch: &mut Scratch) -> Result<(u32, bool), Fault> {
+pub fn prepend_exe(place: Place<Raw>, before: u32, scratch: &mut Scratch) -> Result<(u32, bool), Fault> {
     begin(place, before, before.saturating_sub(EXE_MAX), true, scratch)?;
     repeat(MAX_STEPS, &mut Climb::<false> { scratch });
     check_finished(scratch)?;
@@ -360,18 +508,25 @@ pub fn prepend_exe(place: Place, before: u32, scratch: &mut Scratch) -> Result<(
 /// Prepares a walk from `place` to a root, which is done again and again until nobody renamed or mounted anything
 /// meanwhile: a walk that sees one component before and another after a rename would compose a name that never was.
 #[inline(always)]
-fn begin(place: Place, cursor: u32, floor: u32, pending: bool, scratch: &mut Scratch) -> Result<(), Fault> {
+fn begin<P: Pointer>(
+    place: Place<P>,
+    cursor: u32,
+    floor: u32,
+    pending: bool,
+    scratch: &mut Scratch,
+) -> Result<(), Fault> {
     scratch.walk.first_cursor = u64::from(cursor);
     scratch.walk.floor = u64::from(floor);
     scratch.walk.leniency = u64::from(pending);
-    let sb = place.dentry.follow(Field::DentrySb)?;
+    scratch.walk.ascended_cursor = 0;
     scratch.walk.own_pid = 0;
-    if sb.get::<u64>(Field::SbMagic)? == PROC_MAGIC {
+    if place.dentry.magic()? == PROC_MAGIC {
         let leader = kernel::current().follow(Field::TaskGroupLeader);
         scratch.walk.own_pid = leader.raw().follow(Field::TaskThreadPid)?.0;
     }
-    scratch.walk.first_dentry = place.dentry.0;
-    scratch.walk.first_mount = if place.mnt.is_null() { 0 } else { place.mnt.container(Field::MountVfs).0 };
+    scratch.walk.first_dentry = place.dentry.raw().0;
+    let mnt = place.mnt.raw();
+    scratch.walk.first_mount = if mnt.is_null() { 0 } else { mnt.container(Field::MountVfs).0 };
     scratch.walk.phase = BEGIN;
     scratch.walk.status = WALKING;
     Ok(())
@@ -576,6 +731,20 @@ impl Scratch {
         let reachable =
             namespace == own_namespace() || (self.walk.leniency & ON_HOST != 0 && is_host(namespace));
         Ok(self.stop(if reachable { AT_ROOT } else { ELSEWHERE }))
+    }
+
+    /// Remembers the first mount if the walk has found no component between its root and the namespace's. Only the tree
+    /// of mounts has a say in that, so it holds however the names below are changed.
+    #[inline(always)]
+    fn remember_root(&mut self) {
+        let walk = &self.walk;
+        if walk.status == AT_ROOT
+            && walk.cursor == walk.ascended_cursor
+            && walk.sequence == walk.ascended_sequence
+            && walk.cursor < (TEXT_END - 1) as u64
+        {
+            self.root = RootMount::of(Raw(walk.first_mount), walk.sequence);
+        }
     }
 
     /// Remembers a text for another program on the same hook.

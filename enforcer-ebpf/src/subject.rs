@@ -16,7 +16,7 @@ use enforcer_common::{
 use crate::{
     kernel::{self, Raw, Typed},
     maps::{ATTACHES, BINDINGS, LABELS},
-    name::{self, Place, Scratch},
+    name::{self, Place, Pointer, Scratch},
     tables::{Maps, count},
 };
 
@@ -270,7 +270,7 @@ fn is_launcher(maps: &Maps) -> Result<bool, Fault> {
 
 /// Whether the file at `place` is a launcher, seen from the host.
 #[inline(always)]
-pub fn launcher_at(maps: &Maps, place: Place, scratch: &mut Scratch) -> Result<bool, Fault> {
+pub fn launcher_at<P: Pointer>(maps: &Maps, place: Place<P>, scratch: &mut Scratch) -> Result<bool, Fault> {
     if !in_host_mount_namespace()? {
         return Ok(false);
     }
@@ -292,7 +292,7 @@ fn in_host_mount_namespace() -> Result<bool, Fault> {
 
 /// Where the current task's program lies.
 #[inline(always)]
-pub fn exe_place() -> Result<Place, Fault> {
+pub fn exe_place() -> Result<Place<Raw>, Fault> {
     let mm = kernel::current().raw().follow(Field::TaskMm)?;
     if mm.is_null() {
         return Err(Fault::KernelRead);

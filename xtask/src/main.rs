@@ -5,6 +5,7 @@
 //! [`matrix`] runs suites in them, [`scenarios`] has the suites that take several boots.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod debian;
 mod hygiene;
 mod libtest;

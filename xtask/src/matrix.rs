@@ -208,6 +208,7 @@ fn guest<'a>(job: &Job<'a>, argv: Vec<String>, settings: &Settings<'a>) -> Guest
         uefi: false,
         interactive: false,
         kernel_parameters: String::new(),
+        counting: None,
     }
 }
 

@@ -123,7 +123,7 @@ fn judge_file(subject: &Subject, file: u64) -> i32 {
 
 /// The mode and the place of a file that holds something; nothing for pipes, sockets, terminals and the like.
 #[inline(always)]
-fn content_of(file: Raw) -> Result<Option<(u32, Place)>, Fault> {
+fn content_of(file: Raw) -> Result<Option<(u32, Place<Raw>)>, Fault> {
     let inode = file.follow(Field::FileInode)?;
     let kind = inode.get::<u16>(Field::InodeMode)?;
     let magic = inode.follow(Field::InodeSb)?.get::<u64>(Field::SbMagic)?;

@@ -134,7 +134,7 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         }
         let verdict = point.decide_named(subject, span, scratch, needed);
         if verdict == PASS && interprets {
-            interpreter::opened(subject, program, place.dentry);
+            interpreter::opened(subject, program, place.dentry.raw());
         }
         verdict
     })
@@ -198,7 +198,7 @@ pub fn file_receive(ctx: LsmContext) -> i32 {
 /// Rights on an entry of the directory `dir`.
 #[inline(always)]
 fn entry(point: Point, subject: &Subject, dir: Typed, dentry: Typed, pending: bool, needed: Rights) -> i32 {
-    point.decide_place(subject, Place::of_entry(dir, dentry.raw()), pending, needed)
+    point.decide_place(subject, Place::of_entry(dir, dentry), pending, needed)
 }
 
 /// Judges the creation of files, fifos, devices and unix socket names, by `mknod`, `open` and `bind`. (Oldest kernel:
@@ -215,7 +215,7 @@ pub fn path_mknod(ctx: LsmContext) -> i32 {
         }
     }
     let needed = if kind == S_IFSOCK { Rights::UNIX_BIND } else { Rights::CREATE };
-    point.judge(|subject| entry_apart(subject, point.hook, Place::of_entry(dir, dentry.raw()), needed))
+    point.judge(|subject| entry_apart(subject, point.hook, Place::of_entry(dir, dentry), needed))
 }
 
 /// Judges the creation of directories. (Oldest kernel: 5.7.)
@@ -270,11 +270,11 @@ pub fn path_rename(ctx: LsmContext) -> i32 {
     let target = if exchange { all } else { Rights::WRITE.union(Rights::CREATE) };
     let source = if exchange { all } else { moved };
     point.judge(|subject| {
-        let verdict = entry_apart(subject, point.hook, Place::of_entry(old_dir, old.raw()), source);
+        let verdict = entry_apart(subject, point.hook, Place::of_entry(old_dir, old), source);
         if verdict != PASS {
             return verdict;
         }
-        entry_apart(subject, point.hook, Place::of_entry(new_dir, new.raw()), target)
+        entry_apart(subject, point.hook, Place::of_entry(new_dir, new), target)
     })
 }
 
@@ -299,11 +299,11 @@ pub fn path_link(ctx: LsmContext) -> i32 {
     let point = file_point(Hook::PathLink);
     let source = Rights::READ.union(Rights::WRITE);
     point.judge(|subject| {
-        let verdict = entry_apart(subject, point.hook, Place::of_entry(new_dir, old.raw()), source);
+        let verdict = entry_apart(subject, point.hook, Place::of_entry(new_dir, old), source);
         if verdict != PASS {
             return verdict;
         }
-        entry_apart(subject, point.hook, Place::of_entry(new_dir, new.raw()), Rights::CREATE)
+        entry_apart(subject, point.hook, Place::of_entry(new_dir, new), Rights::CREATE)
     })
 }
 

@@ -520,7 +520,7 @@ fn judge_unix_peer(point: Point, peer: impl FnOnce() -> Result<Raw, Fault>) -> i
 
 enum UnixPeer {
     Unnamed,
-    Path(Place),
+    Path(Place<Raw>),
     /// The name with its leading NUL, and its length with it.
     Abstract(Raw, i32),
 }

@@ -41,8 +41,14 @@ pub const EVENT_LIMIT: Duration = Duration::from_secs(1);
 pub const SIZES: &[&str] =
     &["--max-exact=65536", "--max-prefixes=2048", "--max-ports=4096", "--event-ring=1048576"];
 
-static SHARED: Mutex<Shared> =
-    Mutex::new(Shared { daemon: None, sentinel: None, sentinels: 0, broken: None, current: Vec::new() });
+static SHARED: Mutex<Shared> = Mutex::new(Shared {
+    daemon: None,
+    sentinel: None,
+    sentinels: 0,
+    broken: None,
+    current: Vec::new(),
+    sizes: SIZES,
+});
 
 struct Shared {
     daemon: Option<Daemon>,
@@ -52,6 +58,8 @@ struct Shared {
     broken: Option<String>,
     /// The files last applied: what a daemon that is started anew shall find in force.
     current: Vec<PathBuf>,
+    /// What the daemon is told about the sizes of its maps.
+    sizes: &'static [&'static str],
 }
 
 /// Under systemd the daemon is a unit, like in production; elsewhere it is a child of ours.
@@ -86,7 +94,17 @@ impl Enforcer {
     /// When the daemon does not get ready.
     #[must_use]
     pub fn ready() -> Self {
+        Self::ready_with(SIZES)
+    }
+
+    /// As [`Enforcer::ready`]; a daemon that is started for it gets these options instead of [`SIZES`].
+    ///
+    /// # Panics
+    /// When the daemon does not get ready.
+    #[must_use]
+    pub fn ready_with(sizes: &'static [&'static str]) -> Self {
         let mut enforcer = Self { shared: SHARED.lock().unwrap_or_else(PoisonError::into_inner) };
+        enforcer.shared.sizes = sizes;
         fs::create_dir_all(policies()).expect("creating the scratch directory");
         if !baseline_only() {
             enforcer.start_daemon();
@@ -115,7 +133,7 @@ impl Enforcer {
         if let Some(reason) = &self.shared.broken {
             panic!("not tried again: {}", reason.lines().next().unwrap_or_default());
         }
-        match Daemon::start(&policies) {
+        match Daemon::start(&policies, self.shared.sizes) {
             Ok(daemon) => self.shared.daemon = Some(daemon),
             Err(reason) => {
                 self.shared.broken = Some(reason.clone());
@@ -286,8 +304,8 @@ impl Enforcer {
 }
 
 impl Daemon {
-    fn start(policies: &[PathBuf]) -> Result<Self, String> {
-        if under_systemd() { Self::start_unit(policies) } else { Self::start_child(policies) }
+    fn start(policies: &[PathBuf], sizes: &[&str]) -> Result<Self, String> {
+        if under_systemd() { Self::start_unit(policies, sizes) } else { Self::start_child(policies, sizes) }
     }
 
     fn is_running(&mut self) -> bool {
@@ -318,7 +336,7 @@ impl Daemon {
         }
     }
 
-    fn start_unit(policies: &[PathBuf]) -> Result<Self, String> {
+    fn start_unit(policies: &[PathBuf], sizes: &[&str]) -> Result<Self, String> {
         let policies: Vec<_> = policies.iter().map(|file| file.to_string_lossy()).collect();
         let text = format!(
             "[Unit]\nDescription=Enforcer under test\nDefaultDependencies=no\n[Service]\nType=notify\n\
@@ -326,7 +344,7 @@ impl Daemon {
              ExecStart={} run --insecure-unsigned {} --event-log {} {}\n",
             LOAD_LIMIT.as_secs(),
             installed("enforcer").display(),
-            SIZES.join(" "),
+            sizes.join(" "),
             log_file().display(),
             policies.join(" "),
             output = daemon_output().display(),
@@ -341,9 +359,9 @@ impl Daemon {
         }
     }
 
-    fn start_child(policies: &[PathBuf]) -> Result<Self, String> {
+    fn start_child(policies: &[PathBuf], sizes: &[&str]) -> Result<Self, String> {
         let mut command = Command::new(installed("enforcer"));
-        command.args(["run", "--insecure-unsigned"]).args(SIZES).arg("--event-log").arg(log_file());
+        command.args(["run", "--insecure-unsigned"]).args(sizes).arg("--event-log").arg(log_file());
         command.arg("--launcher").arg(installed("launcher")).args(policies);
         start_until_ready(&mut command, &daemon_output()).map(Self::Child)
     }

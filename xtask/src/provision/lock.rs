@@ -1,4 +1,4 @@
-//! `xtask/kernels.lock`: exactly which kernels (and which busybox) the tests run on.
+//! `xtask/kernels.lock`: exactly which kernels (and which busybox) the tests run on, and which tools measure them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,6 +18,20 @@ pub(crate) struct Lock {
     /// The test matrix, oldest first.
     #[serde(rename = "kernel")]
     pub(crate) kernels: Vec<LockedKernel>,
+    /// Programs that only `cargo xtask bench` runs.
+    #[serde(rename = "tool")]
+    pub(crate) tools: Vec<LockedTool>,
+}
+
+/// A program that is unpacked from its packages and not installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LockedTool {
+    /// One of [`super::tool::TOOLS`].
+    pub(crate) name: String,
+    /// The packages that together hold it.
+    #[serde(rename = "package")]
+    pub(crate) packages: Vec<Package>,
 }
 
 /// One kernel of the matrix.
@@ -82,6 +96,14 @@ impl Lock {
         wanted.iter().map(|name| self.one(name)).collect()
     }
 
+    /// The packages of a tool.
+    pub(crate) fn tool(&self, name: &str) -> Result<&LockedTool> {
+        let tool = self.tools.iter().find(|tool| tool.name == name);
+        tool.with_context(|| {
+            format!("xtask/kernels.lock has no tool {name}: cargo xtask setup --update-kernels")
+        })
+    }
+
     /// The kernel meant by this name.
     pub(crate) fn one(&self, name: &str) -> Result<&LockedKernel> {
         match self.kernels.iter().find(|kernel| kernel.answers_to(name)) {
@@ -120,7 +142,8 @@ mod tests {
     #[test]
     fn names_select_kernels() {
         let busybox = kernel("1").packages.remove(0);
-        let lock = Lock { busybox, kernels: vec![kernel("6.1.176"), kernel("6.12.107"), kernel("7.3.4")] };
+        let kernels = vec![kernel("6.1.176"), kernel("6.12.107"), kernel("7.3.4")];
+        let lock = Lock { busybox, kernels, tools: Vec::new() };
         let cases = [
             ("6.1", Some("6.1.176")),
             ("6.12", Some("6.12.107")),
@@ -141,7 +164,8 @@ mod tests {
     #[test]
     fn a_lock_survives_its_file_format() {
         let busybox = kernel("1").packages.remove(0);
-        let lock = Lock { busybox, kernels: vec![kernel("6.1.176")] };
+        let tools = vec![LockedTool { name: "t".into(), packages: vec![busybox.clone()] }];
+        let lock = Lock { busybox, kernels: vec![kernel("6.1.176")], tools };
         assert_eq!(Lock::parse(&toml::to_string_pretty(&lock).unwrap()).unwrap(), lock);
         assert!(Lock::parse("kernel = []\nsurprise = 1").is_err());
     }

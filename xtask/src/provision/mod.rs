@@ -9,6 +9,7 @@ pub(crate) mod lock;
 pub(crate) mod ovmf;
 pub(crate) mod rootfs;
 pub(crate) mod rust_src;
+pub(crate) mod tool;
 
 use anyhow::Result;
 

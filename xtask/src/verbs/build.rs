@@ -44,6 +44,26 @@ pub(super) enum Profile {
     Release,
 }
 
+/// What `cargo xtask bench` runs in guests, and a program that does nothing, for others to start.
+const BENCH: &str = "enforcer-bench";
+const NOTHING: &str = "bench-nothing";
+
+/// What `cargo xtask bench` needs in a guest besides [`programs`].
+pub(super) fn bench_programs(cache: &Cache) -> Result<Vec<Program>> {
+    provision::for_build(cache)?;
+    let mut ours = guest_cargo("build", Profile::Dev);
+    ours.args(["--bins", "-p", BENCH, "-p", NOTHING]);
+    let mut programs = artifacts(ours, "bin").context("building the benchmark")?;
+    // The same program again, with shared libraries.
+    let mut dynamic = cargo("build", Profile::Dev);
+    dynamic.args(["--bins", "-p", NOTHING]);
+    let dynamic = artifacts(dynamic, "bin").context("building the dynamic program")?;
+    programs.extend(
+        dynamic.into_iter().map(|program| Program { name: format!("{}-dynamic", program.name), ..program }),
+    );
+    Ok(programs)
+}
+
 /// Every program a guest gets on its `PATH`: `enforcer`, `vm-guest` and the binaries of the VM test packages.
 ///
 /// `enforcer` is the host's own build and takes its libraries along: the TPM software stack exists as shared libraries

@@ -1,5 +1,6 @@
 //! One file per verb. To add one: a file here, a line in [`Verb`], a line in [`Verb::run`].
 
+mod bench;
 mod build;
 mod ci;
 mod demo;
@@ -26,6 +27,7 @@ pub(crate) enum Verb {
     Lint(lint::Args),
     Ci(ci::Args),
     Fuzz(fuzz::Args),
+    Bench(bench::Args),
     Stress(stress::Args),
 }
 
@@ -41,6 +43,7 @@ impl Verb {
             Self::Lint(args) => lint::run(&args),
             Self::Ci(args) => ci::run(&args),
             Self::Fuzz(args) => fuzz::run(&args),
+            Self::Bench(args) => bench::run(&args),
             Self::Stress(args) => stress::run(&args),
         }
     }

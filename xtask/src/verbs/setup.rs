@@ -8,7 +8,7 @@ use crate::debian::Mirror;
 use crate::paths::Cache;
 use crate::provision::kernel::{self, Kernel};
 use crate::provision::lock::Lock;
-use crate::provision::{self, apt, busybox, rootfs};
+use crate::provision::{self, apt, busybox, rootfs, tool};
 use crate::ui;
 
 /// Make this machine ready: packages, rust-src, bpf-linker, kernels, root file system.
@@ -68,7 +68,12 @@ fn update_lock(cache: &Cache) -> Result<()> {
     apt::ensure(&[apt::Purpose::Setup])?;
     let mirror = Mirror::discover()?;
     let kernels = kernel::SERIES.iter().map(|(series, suite)| kernel::newest(cache, &mirror, series, suite));
-    let lock = Lock { kernels: kernels.collect::<Result<_>>()?, busybox: busybox::newest(cache, &mirror)? };
+    let tools = tool::TOOLS.iter().map(|tool| tool.newest(cache, &mirror));
+    let lock = Lock {
+        kernels: kernels.collect::<Result<_>>()?,
+        busybox: busybox::newest(cache, &mirror)?,
+        tools: tools.collect::<Result<_>>()?,
+    };
     for kernel in &lock.kernels {
         ui::note(&format!("{} → {}", kernel.series, kernel.release));
     }

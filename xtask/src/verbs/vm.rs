@@ -146,6 +146,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         uefi: args.uefi,
         interactive,
         kernel_parameters: args.append,
+        counting: None,
     };
     if std::io::stderr().is_terminal() {
         ui::note(&format!("booting {}", kernel.release));

@@ -75,6 +75,23 @@ impl Accel {
     }
 }
 
+/// Options with which QEMU 10 makes the guest's clocks count its instructions: one tick of the time stamp counter and
+/// one nanosecond each. `root` is where it was unpacked.
+///
+/// An idle guest's clock jumps to its next timer. Without `erms` and `fsrm` the kernel copies and clears memory in
+/// loops of its own, where QEMU would count every byte of a string instruction.
+pub(super) fn counting(root: &Path) -> Vec<String> {
+    let mut options: Vec<String> =
+        ["-smp", "1", "-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm,-fsrs,-fzrm"]
+            .map(str::to_owned)
+            .to_vec();
+    options.extend(["-icount", "shift=0,sleep=off", "-rtc", "clock=vm", "-seed", "1"].map(str::to_owned));
+    for firmware in ["usr/share/qemu", "usr/share/seabios"] {
+        options.extend(["-L".to_owned(), root.join(firmware).display().to_string()]);
+    }
+    options
+}
+
 /// QEMU before 10 emulates `cmpxchg16b` wrongly now and then, which 6.12 uses a lot and dies of. 7.x cannot do
 /// without the instruction: BPF local storage then returns NULL.
 fn tcg_cpu(qemu_major: u32, kernel: &str) -> &'static str {

@@ -47,6 +47,11 @@ impl Host {
         self.lock.select(names)?.into_iter().map(|locked| Kernel::ensure(&self.cache, locked)).collect()
     }
 
+    /// What is pinned.
+    pub(crate) const fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
     /// The root disk image of systemd guests.
     pub(super) fn rootfs(&self) -> Result<PathBuf> {
         rootfs::ensure(&self.cache)
@@ -88,6 +93,7 @@ impl Host {
             uefi: false,
             interactive: false,
             kernel_parameters: String::new(),
+            counting: None,
         };
         (self.accel, self.boot_limit) = (Accel::Kvm, Some(accel::PROBE_LIMIT));
         let report = session::run(self, &guest, &mut Silent);

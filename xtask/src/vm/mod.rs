@@ -29,6 +29,7 @@ pub(crate) use tpm::{TpmDevice, TpmInterface};
 pub(crate) use vm_guest::Tier;
 
 use crate::provision::kernel::Kernel;
+use crate::provision::tool::Unpacked;
 use crate::ui;
 
 /// How often a boot is repeated after the kernel itself broke.
@@ -62,6 +63,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) interactive: bool,
     /// Appended to the kernel command line.
     pub(crate) kernel_parameters: String,
+    /// A QEMU to run it with so that time is the number of instructions that the guest has executed.
+    pub(crate) counting: Option<&'a Unpacked>,
 }
 
 /// Where the command's output goes while it runs.

@@ -1,5 +1,6 @@
 //! One QEMU process: its command line, its life.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -19,6 +20,8 @@ const KERNEL_PARAMETERS: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic \
 
 /// What QEMU is started with.
 pub(super) struct Machine {
+    /// The QEMU to start.
+    pub(super) program: PathBuf,
     /// CPU and accelerator options.
     pub(super) accel: Vec<String>,
     pub(super) kernel: PathBuf,
@@ -91,7 +94,7 @@ impl Machine {
     pub(super) fn start(&self, messages: &Path) -> Result<Qemu> {
         let log =
             std::fs::File::create(messages).with_context(|| format!("creating {}", messages.display()))?;
-        let mut command = dying_with_us("qemu-system-x86_64");
+        let mut command = dying_with_us(&self.program);
         command.args(self.arguments()).stderr(log);
         if self.interactive {
             command.stdin(Stdio::inherit()).stdout(Stdio::inherit());
@@ -107,9 +110,9 @@ fn drive(image: &Path, id: &str, options: &str) -> String {
 }
 
 /// A command whose process the kernel kills when we die, however we die.
-pub(super) fn dying_with_us(program: &str) -> Command {
+pub(super) fn dying_with_us(program: impl AsRef<OsStr>) -> Command {
     let mut command = process::command("setpriv");
-    command.args(["--pdeathsig", "KILL", program]);
+    command.args(["--pdeathsig", "KILL"]).arg(program);
     command
 }
 

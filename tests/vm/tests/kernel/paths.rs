@@ -100,6 +100,40 @@ fn a_jail_that_imitates_listed_paths() {
     assert_eq!(events[0].object("path"), format!("{jail}/etc/listed"), "the event tells the real path");
 }
 
+/// A task that has opened files below the root of its namespace does not go on believing that it is the root.
+#[test]
+fn a_root_that_was_pivoted_away_has_another_name() {
+    let mut enforcer = Enforcer::ready();
+    let cgroup = Cgroup::create("pivoted");
+    // On the root file system itself, which `SCRATCH` is not.
+    let (directory, new_root) = ("/pivoted", "/pivoted/new");
+    fs::create_dir_all(new_root).unwrap();
+    let file = format!("{directory}/file");
+    fs::write(&file, "").unwrap();
+    let ops = [op(&["open-below-old-root", &file, new_root])];
+    let bare = actor::run(Place::Joining(&cgroup), &ops).unwrap();
+    assert!(bare[0].ok, "without a policy: {bare:?}");
+    if baseline_only() {
+        return;
+    }
+    let policy = Policy::of("pivoted", &cgroup)
+        .allow("file.read", &file)
+        .allow("file.create", &format!("{new_root}/old"))
+        .allow("privileges.allow", "mount")
+        .allow("privileges.allow", "pivot-root");
+    enforcer.apply(&[&policy]);
+    let mark = enforcer.mark();
+    let reports = actor::run(Place::Joining(&cgroup), &ops).unwrap();
+    let events = enforcer.events_since(mark);
+    assert!(reports[0].refused(), "{}", evidence(&reports, &events));
+    assert_eq!(events.len(), 1, "{}", evidence(&reports, &events));
+    assert_eq!(events[0].object("path"), format!("/old{file}"), "the name after the change");
+    enforcer.apply(&[&policy.allow("file.read", &format!("/old{file}"))]);
+    let reports = actor::run(Place::Joining(&cgroup), &ops).unwrap();
+    assert!(reports[0].ok, "{reports:?}");
+    fs::remove_dir_all(directory).unwrap();
+}
+
 /// The rule is about the name; whoever may change what it leads to decides what that means.
 #[test]
 fn the_host_may_replace_a_listed_file() {
