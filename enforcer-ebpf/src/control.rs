@@ -122,7 +122,7 @@ impl Point {
 
     /// Decides about rights on the socket that is bound to a place.
     #[inline(always)]
-    pub fn decide_socket(self, subject: &Subject, place: Place, needed: Rights) -> i32 {
+    pub fn decide_socket(self, subject: &Subject, place: Place<Raw>, needed: Rights) -> i32 {
         let scratch = match name::scratch() {
             Ok(scratch) => scratch,
             Err(fault) => return self.fault(subject, needed, fault),

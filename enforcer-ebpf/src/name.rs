@@ -464,7 +464,7 @@ pub fn of_dentry(dentry: Raw, scratch: &mut Scratch) -> Result<Span, Fault> {
 /// Names the place that a socket is bound to. Services often have a mount namespace of their own, in which the mount by
 /// which somebody else bound the socket is not; there the first mount that leads to it counts, as in [`of_dentry`].
 #[inline(always)]
-pub fn of_socket(place: Place, scratch: &mut Scratch) -> Result<Span, Fault> {
+pub fn of_socket(place: Place<Raw>, scratch: &mut Scratch) -> Result<Span, Fault> {
     let mount = place.mnt.container(Field::MountVfs);
     let mnt = if mount.follow(Field::MountNs)? == own_namespace() { place.mnt } else { Raw(0) };
     search(Place { mnt, ..place }, scratch)
@@ -472,7 +472,7 @@ pub fn of_socket(place: Place, scratch: &mut Scratch) -> Result<Span, Fault> {
 
 /// A walk that searches for a mount unless there is one to start from.
 #[inline(always)]
-fn search(place: Place, scratch: &mut Scratch) -> Result<Span, Fault> {
+fn search(place: Place<Raw>, scratch: &mut Scratch) -> Result<Span, Fault> {
     begin(place, TEXT_END as u32, TEXT_START as u32, false, scratch)?;
     repeat(MAX_SEARCH_STEPS, &mut Climb::<true> { scratch });
     named(place.dentry, scratch)
