@@ -99,7 +99,7 @@ impl SocketFamily {
         self.0 as u32
     }
 
-    /// Its bit in [`enforcer_common::abi::Head::socket_families`]; none for netlink. MPTCP brings the families that it
+    /// Its bits in [`enforcer_common::abi::Head::socket_families`]; none for netlink. MPTCP brings the families that it
     /// runs over.
     #[must_use]
     pub const fn bit(self) -> u64 {

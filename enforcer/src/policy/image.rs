@@ -222,7 +222,8 @@ impl PolicyImage {
         line(&mut text, "privileges", privileges.map(|privilege| privilege.name().to_owned()));
         let families = families::NAMES.iter().filter(|(name, _)| {
             SocketFamily::from_name(name).is_some_and(|family| {
-                self.socket_families & family.bit() != 0 || self.netlink & family.netlink_bit() != 0
+                let (bits, protocol) = (family.bit(), family.netlink_bit());
+                (bits != 0 && self.socket_families & bits == bits) || self.netlink & protocol != 0
             })
         });
         line(&mut text, "families", families.map(|(name, _)| (*name).to_owned()));
