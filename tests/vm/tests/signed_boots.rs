@@ -246,7 +246,7 @@ fn the_first_boot_enrols_admits_and_proves() {
     survives("payload-type", &[other_type.to_str().unwrap()]);
     let no_approval = sign("unapproved", 2, &cgroup, &["--bind", "old=/share/old.json", "--pcr", "4,7,9"]);
     let no_approval =
-        edited(&no_approval, "unapproved", |file| file["tpmApprovals"] = Value::Array(Vec::new()));
+        edited(&no_approval, "unapproved-edited", |file| file["tpmApprovals"] = Value::Array(Vec::new()));
     survives("not-approved", &[no_approval.to_str().unwrap()]);
     assert_enforced(&cgroup);
 
