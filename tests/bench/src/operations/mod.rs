@@ -179,6 +179,10 @@ mod tests {
         Hook::QuotaOn,
         Hook::TunDevCreate,
         Hook::TunDevOpen,
+        Hook::FileFcntl,
+        Hook::SocketSetsockopt,
+        Hook::BprmCredsFromFile,
+        Hook::FilePermission,
     ];
 
     #[test]
