@@ -325,6 +325,9 @@ fn written_binding(binding: &Binding) -> WrittenBinding {
 }
 
 fn time(text: &str) -> Result<SystemTime, StatementError> {
-    humantime::parse_rfc3339(text)
-        .map_err(|error| StatementError::Unusable(format!("{text:?} is no time (RFC 3339, UTC): {error}")))
+    let wrong = |why: String| StatementError::Unusable(format!("{text:?} is no time (RFC 3339, UTC): {why}"));
+    let time = humantime::parse_rfc3339(text).map_err(|error| wrong(error.to_string()))?;
+    // As it is written by this program, so that it is read as what it was.
+    let whole = time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since.subsec_nanos() == 0);
+    if whole { Ok(time) } else { Err(wrong("whole seconds only".into())) }
 }
