@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cgroups::{self, Hierarchy},
-    kernel::state::{StateFile, StateStore as _},
+    kernel::state::{StateFile, StateStore as _, Version},
 };
 
 /// How the trust of policies for emergencies begins, in the state file.
@@ -59,7 +59,7 @@ impl Enricher {
     }
 }
 
-/// Files and walks are looked at again at most this often for something that was not there.
+/// The hierarchy is walked again at most this often for a cgroup that was not there.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 fn is_due(last: &mut Option<Instant>) -> bool {
@@ -75,26 +75,31 @@ struct PolicyNames {
     state: StateFile,
     /// Name, and whether it is for an emergency.
     known: HashMap<(u32, u32), (String, bool)>,
-    read: Option<Instant>,
+    /// The file that they were read from.
+    read: Option<Version>,
 }
 
 impl PolicyNames {
     fn find(&mut self, slot: u32, incarnation: u32) -> Option<(String, bool)> {
-        let key = (slot, incarnation);
-        // Incarnations outlive a change of trust, so what is known is looked at again.
-        if is_due(&mut self.read) {
-            let state = self.state.load().ok().flatten();
-            for snapshot in
-                state.iter().flat_map(|state| [state.pending.as_ref(), Some(&state.installed)]).flatten()
-            {
-                for policy in &snapshot.policies {
-                    let break_glass = policy.trust.starts_with(BREAK_GLASS);
-                    let value = (policy.name.clone(), break_glass);
-                    self.known.insert((policy.slot, policy.incarnation), value);
-                }
+        self.refresh();
+        self.known.get(&(slot, incarnation)).cloned()
+    }
+
+    /// Reads the file if it is another one. A policy's name is in it before the kernel knows the policy, so the name of
+    /// every event's policy is found; an incarnation outlives a change of trust, so what is known is overwritten.
+    fn refresh(&mut self) {
+        let version = self.state.version();
+        if version == self.read {
+            return;
+        }
+        let state = self.state.load().ok().flatten();
+        for snapshot in state.iter().flat_map(|state| [state.pending.as_ref(), Some(&state.installed)]).flatten() {
+            for policy in &snapshot.policies {
+                let break_glass = policy.trust.starts_with(BREAK_GLASS);
+                self.known.insert((policy.slot, policy.incarnation), (policy.name.clone(), break_glass));
             }
         }
-        self.known.get(&key).cloned()
+        self.read = version;
     }
 }
 
@@ -196,6 +201,7 @@ fn parse_stat(stat: &[u8]) -> Option<(&[u8], u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::state::{PolicyRecord, SCHEMA, Snapshot, State};
 
     #[test]
     fn stat_lines() {
@@ -203,6 +209,38 @@ mod tests {
         assert_eq!(parse_stat(b"12 (a) b (c) R 7 1 1"), Some((&b"a) b (c"[..], 7)));
         assert_eq!(parse_stat(b"12 cat S 11"), None);
         assert_eq!(parse_stat(b"12 (cat"), None);
+    }
+
+    /// However short the time since the file was last read.
+    #[test]
+    fn the_name_of_a_policy_that_has_just_come() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut state = StateFile::in_directory(directory.path());
+        let mut names = PolicyNames { state: state.clone(), known: HashMap::new(), read: None };
+        assert_eq!(names.find(2, 7), None);
+        let installed = |slot, incarnation, trust: &str| Snapshot {
+            policies: vec![PolicyRecord {
+                name: format!("policy-{slot}"),
+                slot,
+                incarnation,
+                table: 3,
+                origin: String::new(),
+                digest: String::new(),
+                trust: trust.into(),
+                modes: vec![],
+            }],
+            ..Snapshot::default()
+        };
+        let with = |installed, pending| State { schema: SCHEMA, installed, pending, next_incarnation: 9, next_table: 4 };
+        state.save(&with(installed(2, 7, "unsigned"), None)).unwrap();
+        assert_eq!(names.find(2, 7), Some(("policy-2".into(), false)));
+        // About to come: its events may be seen before the file says that it has.
+        state.save(&with(installed(2, 7, "break-glass v1"), Some(installed(3, 8, "unsigned")))).unwrap();
+        assert_eq!(names.find(3, 8), Some(("policy-3".into(), false)));
+        assert_eq!(names.find(2, 7), Some(("policy-2".into(), true)));
+        state.save(&with(installed(3, 8, "unsigned"), None)).unwrap();
+        assert_eq!(names.find(3, 8), Some(("policy-3".into(), false)));
+        assert_eq!(names.find(2, 7), Some(("policy-2".into(), true)), "its events may still be on the way");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -149,6 +150,13 @@ pub trait StateStore {
     fn save(&mut self, state: &State) -> Result<(), StateError>;
 }
 
+/// Which file is there. Each save makes another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    inode: u64,
+    changed: (i64, i64),
+}
+
 /// A state file.
 #[derive(Clone, Debug)]
 pub struct StateFile {
@@ -160,6 +168,13 @@ impl StateFile {
     #[must_use]
     pub fn in_directory(directory: &Path) -> Self {
         Self { path: directory.join("state.json") }
+    }
+
+    /// Which file is there now, if one is.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        let metadata = fs::metadata(&self.path).ok()?;
+        Some(Version { inode: metadata.ino(), changed: (metadata.ctime(), metadata.ctime_nsec()) })
     }
 
     /// Removes it.
