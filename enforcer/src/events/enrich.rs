@@ -93,7 +93,9 @@ impl PolicyNames {
             return;
         }
         let state = self.state.load().ok().flatten();
-        for snapshot in state.iter().flat_map(|state| [state.pending.as_ref(), Some(&state.installed)]).flatten() {
+        for snapshot in
+            state.iter().flat_map(|state| [state.pending.as_ref(), Some(&state.installed)]).flatten()
+        {
             for policy in &snapshot.policies {
                 let break_glass = policy.trust.starts_with(BREAK_GLASS);
                 self.known.insert((policy.slot, policy.incarnation), (policy.name.clone(), break_glass));
@@ -231,7 +233,13 @@ mod tests {
             }],
             ..Snapshot::default()
         };
-        let with = |installed, pending| State { schema: SCHEMA, installed, pending, next_incarnation: 9, next_table: 4 };
+        let with = |installed, pending| State {
+            schema: SCHEMA,
+            installed,
+            pending,
+            next_incarnation: 9,
+            next_table: 4,
+        };
         state.save(&with(installed(2, 7, "unsigned"), None)).unwrap();
         assert_eq!(names.find(2, 7), Some(("policy-2".into(), false)));
         // About to come: its events may be seen before the file says that it has.
