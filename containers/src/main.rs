@@ -4,10 +4,7 @@
 //! and ends with status 0 only if the daemon has bound the container's cgroup. Whatever else happens is a refusal: no
 //! daemon, one that hangs, no policy.
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::print_stderr,
-    reason = "runtimes show a hook's standard error to whoever starts the container"
-)]
+#![allow(clippy::print_stderr, reason = "runc shows a hook's standard error to whoever starts the container")]
 
 use std::{
     error::Error,

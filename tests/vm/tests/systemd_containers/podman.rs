@@ -9,6 +9,7 @@ use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, baseline_only};
 use enforcer_vm_tests::policy::Policy;
 use enforcer_vm_tests::report::Report;
 use enforcer_vm_tests::units::is_active;
+use enforcer_vm_tests::wait;
 
 use super::image::{self, ACTOR, EVIL, assert_never_ran, named, report, reported, run};
 
@@ -49,6 +50,12 @@ fn unhooked(name: &str, program: &[&str]) -> Command {
         .args(["--hooks-dir", &none, "run", "--rm", "--network=none", "--name", name, IMAGE])
         .args(program);
     command
+}
+
+/// That it is the hook that did not let it start. crun does not show what the hook says.
+fn assert_hook_failed(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("enforcer-oci-hook"), "{said}");
 }
 
 /// A container whose actor takes orders.
@@ -125,10 +132,14 @@ fn the_first_instruction_is_judged_and_strangers_do_not_start() {
     for posing in ["/usr/bin/crun", "/usr/sbin/runc", "/proc/self/exe"] {
         assert_never_ran(&run(&mut podman_run("web", &[], &[posing, "open-read", "/etc/listed"])));
     }
+    let mark = enforcer.mark();
     let stranger = run(&mut podman_run("stranger", &[], &[ACTOR, "open-read", "/etc/listed"]));
     assert_never_ran(&stranger);
-    let said = String::from_utf8_lossy(&stranger.stderr).into_owned();
-    assert!(said.contains("must not start"), "{said}");
+    assert_hook_failed(&stranger);
+    wait::until("the event about the stranger", wait::SOON, || {
+        let asked = enforcer.log().containers_since(mark);
+        asked.iter().any(|event| event.text("message").contains("stranger")).then_some(())
+    });
     // Without the hook nobody asks, and it stays under the base policy.
     assert_never_ran(&run(&mut unhooked("web", &[ACTOR, "open-read", "/etc/listed"])));
 }
@@ -226,8 +237,7 @@ fn without_the_daemon_no_container_starts_and_those_that_run_stay_judged() {
     assert!(!is_active("enforcer-under-test.service"));
     let late = run(&mut podman_run("late", &[], &[ACTOR, "open-read", "/etc/listed"]));
     assert_never_ran(&late);
-    let said = String::from_utf8_lossy(&late.stderr).into_owned();
-    assert!(said.contains("cannot reach the daemon"), "{said}");
+    assert_hook_failed(&late);
     assert!(lasting.perform(&["open-read", "/etc/secret"]).refused());
     assert!(reported(&lasting.exec(&[ACTOR, "open-read", "/etc/secret"])).refused());
     enforcer.start_daemon();
