@@ -4,8 +4,6 @@ use std::{fmt, io, str::FromStr};
 
 use sha2::{Digest as _, Sha256};
 
-use super::image::hex;
-
 /// The SHA-256 of a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentDigest(pub [u8; 32]);
@@ -67,7 +65,7 @@ impl FromStr for ContentDigest {
 
 impl fmt::Display for ContentDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 

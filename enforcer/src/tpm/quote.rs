@@ -10,7 +10,7 @@ use p256::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier as
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Digest, Name,
+    Digest, Name, name_of,
     wire::{self, Malformed, Reader},
 };
 use crate::measured::pcr::{PcrIndex, PcrValue};
@@ -55,8 +55,8 @@ pub enum QuoteError {
     #[error(
         "the quote is by the key {}, not by the enrolled one {}: this is another TPM, or its endorsement hierarchy was \
          changed; enrol again if that was you",
-        hex(found),
-        hex(expected)
+        hex::encode(found),
+        hex::encode(expected)
     )]
     OtherKey {
         /// The pinned Name.
@@ -106,7 +106,7 @@ impl SignedQuote {
         nonce: &Digest,
         pcrs: &BTreeSet<PcrIndex>,
     ) -> Result<Quoted, QuoteError> {
-        let found = wire::name_of(&self.ak_public);
+        let found = name_of(&self.ak_public);
         if found != *ak_name {
             return Err(QuoteError::OtherKey { expected: *ak_name, found });
         }
@@ -172,10 +172,6 @@ fn selection(reader: &mut Reader<'_>) -> Result<BTreeSet<PcrIndex>, Malformed> {
     bits.map(|number| PcrIndex::try_from(number).map_err(|_| Malformed)).collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    crate::policy::image::hex(bytes)
-}
-
 fn registers(pcrs: &BTreeSet<PcrIndex>) -> String {
     if pcrs.is_empty() {
         return "no PCR".to_owned();
@@ -225,7 +221,7 @@ mod tests {
         y.copy_from_slice(&point.as_bytes()[33..]);
         let ak_public = wire::tests::attestation_public(Point { x, y });
         let signature: Signature = key.sign_prehash(&Sha256::digest(&attest)).unwrap();
-        let name = wire::name_of(&ak_public);
+        let name = name_of(&ak_public);
         (SignedQuote { attest, signature: signature.to_der().as_bytes().to_vec(), ak_public }, name)
     }
 
@@ -312,7 +308,7 @@ mod tests {
         let (mut quote, _) = signed(&SigningKey::generate(), attest(&NONCE, &SEVEN_AND_ELEVEN, [5; 32]));
         // Not restricted: whoever may use the key can have a made-up quote signed.
         quote.ak_public[5] ^= 1;
-        let name = wire::name_of(&quote.ak_public);
+        let name = name_of(&quote.ak_public);
         assert_eq!(quote.verify(&name, &NONCE, &pcrs(&[7, 11])), Err(QuoteError::Key));
     }
 
