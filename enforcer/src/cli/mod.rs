@@ -27,7 +27,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::{
     admission::Places,
     bundle::{anchors::ANCHORS, sources::SourcesError},
-    intake::Intake,
+    intake::{Intake, IntakeError},
     policy::diagnostics::Style,
 };
 
@@ -147,7 +147,11 @@ fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
 
 /// Says why a command failed: mistakes in policies drawn, everything else in a line a cause.
 fn complain(error: &anyhow::Error) {
-    if let Some(SourcesError::Mistakes(mistakes)) = error.downcast_ref() {
+    let sources = match error.downcast_ref() {
+        Some(IntakeError::Sources(sources)) => Some(sources),
+        _ => error.downcast_ref(),
+    };
+    if let Some(SourcesError::Mistakes(mistakes)) = sources {
         let style = if output::has_colour(&std::io::stderr()) { Style::Coloured } else { Style::Plain };
         eprintln!("{}; nothing was changed", mistakes.render(style));
         return;
