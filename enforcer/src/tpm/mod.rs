@@ -50,6 +50,8 @@ use p256::ecdsa::Signature;
 use self::absent::Connection;
 #[cfg(feature = "tpm")]
 use self::connection::Connection;
+#[cfg(fuzzing)]
+pub use self::quote::is_quote;
 use self::worker::Worker;
 pub use self::{
     error::{SlotStep, TpmError},

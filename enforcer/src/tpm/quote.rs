@@ -158,6 +158,13 @@ impl<'b> Attest<'b> {
     }
 }
 
+/// Whether these bytes are a `TPMS_ATTEST` of a quote. Says nothing about who made them; for fuzzing alone.
+#[cfg(fuzzing)]
+#[must_use]
+pub fn is_quote(attest: &[u8]) -> bool {
+    Attest::parse(attest).is_ok()
+}
+
 /// `TPML_PCR_SELECTION` of exactly one bank, SHA-256. A second bank would make the composite one over other values.
 fn selection(reader: &mut Reader<'_>) -> Result<BTreeSet<PcrIndex>, Malformed> {
     if reader.u32()? != 1 || reader.u16()? != wire::SHA256 {
