@@ -24,4 +24,5 @@ pub mod shared_object;
 pub mod stub;
 pub mod tpm;
 pub mod units;
+pub mod verity;
 pub mod wait;
