@@ -9,8 +9,6 @@ use enforcer_common::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::image::hex;
-
 /// The SHA-256 of a file's content, or of the description of it that fs-verity keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentDigest(pub [u8; 32]);
@@ -162,7 +160,7 @@ impl FromStr for ContentDigest {
 
 impl fmt::Display for ContentDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 

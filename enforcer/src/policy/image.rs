@@ -217,7 +217,7 @@ impl PolicyImage {
     /// A form for people and golden files. Every difference between images shows.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut text = format!("image {}\ndigest {}\n", self.name, hex(&self.digest()));
+        let mut text = format!("image {}\ndigest {}\n", self.name, hex::encode(self.digest()));
         let modes = Family::ALL.iter().map(|family| {
             let mode = Mode::from_code(self.modes[usize::from(family.code())]).map_or("?", Mode::name);
             format!("{family}={mode}")
@@ -241,7 +241,7 @@ impl PolicyImage {
             let _ = writeln!(text, "exact {:?} {}", Shown(name), granted(grant));
         }
         for ((name, measure, digest), rule) in &self.pins {
-            let _ = writeln!(text, "pin {:?} {measure} {} rule {rule}", Shown(name), hex(digest));
+            let _ = writeln!(text, "pin {:?} {measure} {} rule {rule}", Shown(name), hex::encode(digest));
         }
         if let Some(automaton) = &self.automaton {
             automaton.write_text(&mut text);
@@ -334,15 +334,6 @@ fn byte_ranges(members: &[u8]) -> String {
         if low == high { shown(*low) } else { format!("{}-{}", shown(*low), shown(*high)) }
     };
     ranges.iter().map(shown_range).collect::<Vec<_>>().join(" ")
-}
-
-/// Lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Bytes as a quoted string.
