@@ -132,8 +132,9 @@ pub fn digest(image: &PolicyImage) -> String {
         put(grant.as_bytes());
     }
     put(b"pins");
-    for ((name, digest), rule) in &image.pins {
+    for ((name, measure, digest), rule) in &image.pins {
         put(name);
+        put(&measure.code().to_le_bytes());
         put(digest);
         put(&rule.to_le_bytes());
     }

@@ -12,7 +12,7 @@ use enforcer_common::{
     verdict::{FAMILY_SLOTS, Family, Mode},
 };
 
-use super::{digest::ContentDigest, families::SocketFamily, glob::Glob, net::Reach, source::Span};
+use super::{digest::Pinned, families::SocketFamily, glob::Glob, net::Reach, source::Span};
 
 /// One policy.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ pub struct PinRule {
     /// The program's path.
     pub name: Vec<u8>,
     /// What it may hold.
-    pub digest: ContentDigest,
+    pub content: Pinned,
 }
 
 /// A policy's name: `[a-z0-9][a-z0-9._-]{0,63}`, so that it can be a file name and a metric's label.

@@ -25,4 +25,5 @@ pub mod stub;
 pub mod tpm;
 pub mod trust;
 pub mod units;
+pub mod verity;
 pub mod wait;
