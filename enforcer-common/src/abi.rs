@@ -10,7 +10,7 @@ use crate::{rights::Rights, verdict::FAMILY_SLOTS};
 
 /// Part of the pin path. Any change to a type in this module, [`crate::event`] or [`crate::verdict`] that an older
 /// program would misread raises it.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Longest name the kernel hands out (`PATH_MAX`), in bytes.
 pub const PATH_MAX: u32 = 4096;
@@ -129,8 +129,10 @@ pub mod content {
     pub const PREFIXES: u32 = 1 << 1;
     /// There are interpreters.
     pub const INTERPRETERS: u32 = 1 << 2;
-    /// There are programs that are pinned to contents.
+    /// There are programs that are pinned to the SHA-256 of their contents.
     pub const PINS: u32 = 1 << 3;
+    /// There are programs that are pinned to fs-verity digests.
+    pub const VERITY_PINS: u32 = 1 << 4;
 }
 
 /// What one rule, or several on the same name together, grant.
@@ -174,6 +176,17 @@ pub struct ExactKey {
     pub hash: [u64; 2],
 }
 
+crate::codes::codes! {
+    /// How a digest says what a file holds.
+    pub enum Measure : u32 {
+        /// SHA-256 of the content, computed from all of it.
+        Sha256 = 1 => "sha256",
+        /// The fs-verity digest with SHA-256: of a description of the content that the file system keeps and holds every
+        /// read to.
+        FsVerity = 2 => "fsverity",
+    }
+}
+
 /// A SHA-256, its bytes in memory order.
 pub type Digest = [u64; 4];
 
@@ -203,8 +216,12 @@ pub const fn digest_of(bytes: [u8; 32]) -> Digest {
 pub struct PinKey {
     /// The program's name.
     pub name: ExactKey,
-    /// SHA-256 of its content.
+    /// What says what it holds.
     pub digest: Digest,
+    /// [`Measure`] code.
+    pub measure: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Value of a content that a name may have.
@@ -422,7 +439,7 @@ const _: () = {
     assert!(size_of::<Head>() == 320);
     assert!(size_of::<Grant>() == 8);
     assert!(size_of::<ExactKey>() == 24);
-    assert!(size_of::<PinKey>() == 56);
+    assert!(size_of::<PinKey>() == 64);
     assert!(size_of::<Pin>() == 8);
     assert!(size_of::<ArenaChunk>() == 64);
     assert!(size_of::<PrefixKey>() == 24);

@@ -3,6 +3,10 @@
 /// `HASH_ALGO_SHA256` in the kernel's `enum hash_algo`, which is part of its user-space interface.
 pub const SHA256: i64 = 4;
 
+/// `FS_VERITY_HASH_ALG_SHA256` in the kernel's `uapi/linux/fsverity.h`. The only algorithm whose digests are as long as
+/// [`crate::abi::Digest`]: the other is SHA-512.
+pub const VERITY_SHA256: u16 = 1;
+
 /// Whether what was read from a file of this file system is what will be mapped of it, as long as nobody has it open
 /// for writing, which the kernel keeps from happening while a program starts and runs.
 ///

@@ -9,9 +9,10 @@ use core::ops::ControlFlow;
 
 use crate::{
     abi::{
-        ACCEPT_CELLS, Digest, ExactKey, Grant, Head, PATH_MAX, Pin, PinKey, PortRange, PortSpan, PrefixKey,
-        content, switch,
+        ACCEPT_CELLS, Digest, ExactKey, Grant, Head, Measure, PATH_MAX, Pin, PinKey, PortRange, PortSpan,
+        PrefixKey, content, switch,
     },
+    event::known,
     hash::{Key, Sip},
     hook::Privilege,
     net::{AF_NETLINK, Flow, MPTCP_BIT, is_mptcp},
@@ -143,8 +144,8 @@ pub enum Request<'a, T> {
     Content {
         /// The name.
         name: &'a T,
-        /// SHA-256 of what it holds.
-        digest: Digest,
+        /// What it holds.
+        contents: Contents<'a>,
     },
     /// Rights on a file that no name in the task's mount namespace leads to.
     Unnamed {
@@ -179,13 +180,41 @@ pub enum Request<'a, T> {
     Privilege(Privilege),
 }
 
+/// What is known of a program's content. One digest that the policy lists for the program is enough.
+#[derive(Clone, Copy, Debug)]
+pub struct Contents<'a> {
+    /// [`known`] bits: which of the digests mean anything. References and bits rather than options, because LLVM packs
+    /// those into arithmetic on pointers, which the verifier refuses.
+    pub known: u32,
+    /// SHA-256 of all of it.
+    pub sha256: &'a Digest,
+    /// Its fs-verity digest.
+    pub fsverity: &'a Digest,
+}
+
+impl<'a> Contents<'a> {
+    /// Of what nothing is known.
+    const ZERO: &'static Digest = &[0; 4];
+
+    /// What these digests say.
+    #[must_use]
+    pub fn of(sha256: Option<&'a Digest>, fsverity: Option<&'a Digest>) -> Self {
+        let bit = |digest: Option<_>, bit| if digest.is_some() { bit } else { 0 };
+        Self {
+            known: bit(sha256, known::SHA256) | bit(fsverity, known::FSVERITY),
+            sha256: sha256.unwrap_or(Self::ZERO),
+            fsverity: fsverity.unwrap_or(Self::ZERO),
+        }
+    }
+}
+
 /// Decides a request under a policy. Tables that contradict themselves, or a name that cannot be read, give
 /// [`Decision::fault`].
 #[inline(always)]
 pub fn decide<T: Text, L: Tables>(request: &Request<'_, T>, head: &Head, tables: &L) -> Decision {
     match *request {
         Request::Object { name, needed } => object(name, needed, head, tables),
-        Request::Content { name, digest } => content(name, digest, head, tables),
+        Request::Content { name, contents } => content(name, &contents, head, tables),
         Request::Unnamed { why, needed, .. } => unnamed(why, needed, head),
         Request::AnonymousExec => {
             switched(head.switches & switch::ANONYMOUS_EXEC != 0, Reason::AnonymousExec)
@@ -233,18 +262,28 @@ const fn awaits_content(missing: Rights, held: Rights) -> bool {
 
 /// Whether a program may start that holds this. A rule that grants `exec` whatever the content is enough.
 #[inline(always)]
-fn content<T: Text, L: Tables>(name: &T, digest: Digest, head: &Head, tables: &L) -> Decision {
+fn content<T: Text, L: Tables>(name: &T, contents: &Contents<'_>, head: &Head, tables: &L) -> Decision {
     let by_name = object(name, Rights::EXEC, head, tables);
-    if !matches!(by_name.reason, Reason::Digest) || head.content & content::PINS == 0 {
+    if !matches!(by_name.reason, Reason::Digest) {
         return by_name;
     }
-    match exact_key(name, head, tables) {
-        Ok(name) => match tables.pin(&PinKey { name, digest }) {
-            Some(pin) => Decision::allow(pin.rule),
-            None => by_name,
-        },
-        Err(fault) => Decision::fault(fault),
+    let name = match exact_key(name, head, tables) {
+        Ok(name) => name,
+        Err(fault) => return Decision::fault(fault),
+    };
+    if contents.known & known::FSVERITY != 0 && head.content & content::VERITY_PINS != 0 {
+        let measure = Measure::FsVerity.code();
+        if let Some(pin) = tables.pin(&PinKey { name, digest: *contents.fsverity, measure, reserved: 0 }) {
+            return Decision::allow(pin.rule);
+        }
     }
+    if contents.known & known::SHA256 != 0 && head.content & content::PINS != 0 {
+        let measure = Measure::Sha256.code();
+        if let Some(pin) = tables.pin(&PinKey { name, digest: *contents.sha256, measure, reserved: 0 }) {
+            return Decision::allow(pin.rule);
+        }
+    }
+    by_name
 }
 
 #[inline(always)]
@@ -440,7 +479,7 @@ mod tests {
     struct Tiny {
         exact: &'static [u8],
         grant: Grant,
-        pin: Option<Digest>,
+        pin: Option<(Measure, Digest)>,
     }
 
     const KEY: Key = Key([7, 9]);
@@ -458,7 +497,11 @@ mod tests {
         }
         fn pin(&self, key: &PinKey) -> Option<Pin> {
             let known = key.name.table == 3 && key.name.hash == hash_of(KEY, self.exact);
-            (known && Some(key.digest) == self.pin).then_some(Pin { rule: 11, reserved: 0 })
+            (known
+                && self
+                    .pin
+                    .is_some_and(|(measure, digest)| (key.measure, key.digest) == (measure.code(), digest)))
+            .then_some(Pin { rule: 11, reserved: 0 })
         }
         fn cell(&self, index: u32) -> Option<u16> {
             CELLS.get(index as usize).copied()
@@ -508,7 +551,7 @@ mod tests {
     fn pinned(more: Rights) -> Tiny {
         let rights = Rights::EXEC_PINNED.union(more).with_implied();
         let grant = Grant { rights: rights.0, min_trust: 0, on_low: 0, rule: 9 };
-        Tiny { grant, pin: Some(GOOD), ..tiny() }
+        Tiny { grant, pin: Some((Measure::Sha256, GOOD)), ..tiny() }
     }
 
     #[test]
@@ -516,7 +559,8 @@ mod tests {
         let head = Head { content: content::EXACT | content::PINS, ..head() };
         let name = Bytes(b"/bin/ls");
         let ask = |tables: &Tiny, head: &Head, digest| {
-            decide(&Request::Content { name: &name, digest }, head, tables)
+            let contents = Contents::of(Some(&digest), None);
+            decide(&Request::Content { name: &name, contents }, head, tables)
         };
         let by_name = |tables: &Tiny, needed| decide(&Request::Object { name: &name, needed }, &head, tables);
         let strict = pinned(Rights::NONE);
@@ -536,8 +580,43 @@ mod tests {
         assert_eq!(ask(&pinned(Rights::EXEC), &head, [0; 4]), Decision::allow(9));
         // Names that are not pinned.
         assert_eq!(ask(&tiny(), &head, [0; 4]), Decision::allow(9));
-        let other = Request::Content { name: &Bytes(b"/bin/sh"), digest: GOOD };
+        let contents = Contents::of(Some(&GOOD), None);
+        let other = Request::Content { name: &Bytes(b"/bin/sh"), contents };
         assert_eq!(decide(&other, &head, &strict), Decision::deny(Reason::NoRule));
+    }
+
+    #[test]
+    fn a_digest_counts_for_what_it_measures() {
+        const EVIL: Digest = [0; 4];
+        let name = Bytes(b"/bin/ls");
+        let both = content::EXACT | content::PINS | content::VERITY_PINS;
+        for (measure, only) in [(Measure::Sha256, content::PINS), (Measure::FsVerity, content::VERITY_PINS)] {
+            let tables = Tiny { pin: Some((measure, GOOD)), ..pinned(Rights::NONE) };
+            let ask = |content, contents| {
+                let request = Request::Content { name: &name, contents };
+                decide(&request, &Head { content, ..head() }, &tables).reason
+            };
+            let is_sha256 = measure == Measure::Sha256;
+            let (right, wrong) =
+                if is_sha256 { (Reason::Rule, Reason::Digest) } else { (Reason::Digest, Reason::Rule) };
+            let table = [
+                (Some(&GOOD), None, right),
+                (None, Some(&GOOD), wrong),
+                (Some(&GOOD), Some(&EVIL), right),
+                (Some(&EVIL), Some(&GOOD), wrong),
+                (Some(&GOOD), Some(&GOOD), Reason::Rule),
+                (Some(&EVIL), Some(&EVIL), Reason::Digest),
+                (None, None, Reason::Digest),
+            ];
+            for (sha256, fsverity, expected) in table {
+                let contents = Contents::of(sha256, fsverity);
+                for content in [both, content::EXACT | only] {
+                    assert_eq!(ask(content, contents), expected, "{measure} {sha256:?} {fsverity:?}");
+                }
+                // A head that says there are no such pins.
+                assert_eq!(ask(both & !only, contents), Reason::Digest, "{measure}");
+            }
+        }
     }
 
     fn object(name: &[u8], needed: Rights) -> Decision {

@@ -65,8 +65,12 @@ pub struct EventHeader {
     pub comm: [u8; 16],
     /// Parent's task name, NUL padded.
     pub parent_comm: [u8; 16],
-    /// SHA-256 of the content, if `object` is [`ObjectKind::Content`] and `detail` is not zero. Means nothing otherwise.
+    /// SHA-256 of the content, if `object` is [`ObjectKind::Content`] and `detail` has [`known::SHA256`]. Means nothing
+    /// otherwise.
     pub digest: [u8; 32],
+    /// fs-verity digest of the content, if `object` is [`ObjectKind::Content`] and `detail` has [`known::FSVERITY`]. Means
+    /// nothing otherwise.
+    pub fsverity: [u8; 32],
 }
 
 /// Bits of [`EventHeader::flags`].
@@ -79,6 +83,14 @@ pub mod flag {
     pub const EXE_UNKNOWN: u32 = 1 << 2;
     /// The task was entering the workload.
     pub const ENTERING: u32 = 1 << 3;
+}
+
+/// Bits of [`EventHeader::detail`] for [`ObjectKind::Content`], and of [`crate::decide::Contents::known`].
+pub mod known {
+    /// The SHA-256 of the content.
+    pub const SHA256: u32 = 1 << 0;
+    /// The fs-verity digest.
+    pub const FSVERITY: u32 = 1 << 1;
 }
 
 crate::codes::codes! {
@@ -96,7 +108,7 @@ crate::codes::codes! {
         Socket = 5 => "socket",
         /// A privilege.
         Privilege = 6 => "privilege",
-        /// The name of a program, and what it holds: `detail` is 1 if that could be told.
+        /// The name of a program, and what it holds: `detail` has [`known`] bits.
         Content = 7 => "content",
     }
 }
@@ -105,6 +117,6 @@ crate::codes::codes! {
 pub const EVENT_MAX: u32 = HEADER_LEN + EXE_MAX + crate::abi::PATH_MAX;
 
 /// Length of the fixed part, in bytes.
-pub const HEADER_LEN: u32 = 160;
+pub const HEADER_LEN: u32 = 192;
 
 const _: () = assert!(size_of::<EventHeader>() == HEADER_LEN as usize);

@@ -92,6 +92,14 @@ fields! {
     DentrySb => "dentry"."d_sb",
     /// `umode_t`.
     InodeMode => "inode"."i_mode",
+    /// `struct fsverity_info *`, NULL until a file with fs-verity is opened (before 6.18).
+    InodeVerity => "inode"."i_verity_info" as OptionalBytes,
+    /// `const struct fsverity_hash_alg *`.
+    VerityAlgorithm => "fsverity_info"."tree_params.hash_alg" as OptionalBytes,
+    /// `u8 [64]`: the digest that `FS_IOC_MEASURE_VERITY` returns.
+    VerityDigest => "fsverity_info"."file_digest" as OptionalBytes,
+    /// `unsigned int`: length of the digest. 32 says SHA-256.
+    VerityAlgorithmSize => "fsverity_hash_alg"."digest_size" as OptionalBytes,
     /// `struct super_block *`.
     InodeSb => "inode"."i_sb",
     /// Magic number of the file system.

@@ -165,14 +165,14 @@ impl Point {
         conclude(subject, &report)
     }
 
-    /// Concludes about a program's content, in the mode that was in force together with the rules. `found` says whether
-    /// the scratch memory's digest is that of the content.
+    /// Concludes about a program's content, in the mode that was in force together with the rules. `found` says which of
+    /// the scratch memory's digests are those of the content ([`enforcer_common::event::known`]).
     #[inline(always)]
     pub fn conclude_content(
         self,
         subject: &Subject,
         name: &Name,
-        found: bool,
+        found: u32,
         decision: Decision,
         mode: Mode,
     ) -> i32 {
@@ -180,7 +180,7 @@ impl Point {
             kind: ObjectKind::Content,
             needed: Rights::EXEC.0,
             name: Some(*name),
-            detail: u32::from(found),
+            detail: found,
             ..Report::new(self, decision)
         };
         conclude_in(subject, &report, mode)
@@ -315,6 +315,7 @@ fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result
     // A name that is too long is reported by its end.
     let name_len = name.len().min(enforcer_common::abi::PATH_MAX);
     let digest = Raw((&raw const scratch.digest) as u64);
+    let verity = Raw((&raw const scratch.verity.digest) as u64);
     let header = scratch.header(exe_start).ok_or(Fault::Scratch)?;
     let task = kernel::current();
     let parent = task.follow(Field::TaskRealParent);
@@ -348,6 +349,7 @@ fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result
         (&raw mut (*header).address).cast::<[u64; 2]>().write_unaligned(report.address);
         if matches!(report.kind, ObjectKind::Content) {
             digest.copy_to((&raw mut (*header).digest).cast(), 32)?;
+            verity.copy_to((&raw mut (*header).fsverity).cast(), 32)?;
         }
         task.embedded(Field::TaskComm).copy_to((&raw mut (*header).comm).cast(), 16)?;
         parent.embedded(Field::TaskComm).copy_to((&raw mut (*header).parent_comm).cast(), 16)?;

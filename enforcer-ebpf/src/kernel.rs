@@ -10,13 +10,14 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, file, task_struct},
+    bindings::{BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_dynptr, file, task_struct},
     helpers::generated as helpers,
 };
 use enforcer_common::{
     abi::Digest,
-    content::SHA256,
+    content::{SHA256, VERITY_SHA256},
     field::{ABSENT, Field},
+    kfunc::{FSVERITY_DIGEST, MISSING},
     verdict::Fault,
 };
 
@@ -382,6 +383,86 @@ pub fn sha256(file: Typed, digest: &mut Digest) -> bool {
         )
     };
     algorithm == SHA256
+}
+
+/// `struct fsverity_digest` with room for SHA-256. In a map value: dynamic pointers point nowhere else.
+#[repr(C, align(8))]
+pub struct VerityDigest {
+    /// So that the digest lies where a [`Digest`] may.
+    reserved: [u16; 2],
+    algorithm: u16,
+    size: u16,
+    /// The digest.
+    pub digest: Digest,
+}
+
+/// The fs-verity digest of a file, into `found`; whether it has one, made with SHA-256. The file system compares whatever
+/// is read of such a file with it, and lets nobody write. The file is open, so the kernel knows the digest.
+#[inline(always)]
+pub fn fsverity(file: Typed, found: &mut VerityDigest) -> bool {
+    match ask_fsverity(file, found) {
+        0 => found.algorithm == VERITY_SHA256 && usize::from(found.size) == size_of::<Digest>(),
+        MISSING => read_fsverity(file, found),
+        // `-ENODATA`: the file has none.
+        _ => false,
+    }
+}
+
+/// Calls `bpf_get_fsverity_digest`.
+#[inline(always)]
+fn ask_fsverity(file: Typed, found: &mut VerityDigest) -> i32 {
+    const LEN: u32 = (size_of::<VerityDigest>() - size_of::<[u16; 2]>()) as u32;
+    let mut pointer = bpf_dynptr { __opaque: [0; 2] };
+    // SAFETY: `found` is a map value, valid for writes of `LEN` bytes from its algorithm on; `pointer` outlives the call
+    // below, and is not touched between the two but by the kernel.
+    let result =
+        unsafe { helpers::bpf_dynptr_from_mem((&raw mut found.algorithm).cast(), LEN, 0, &raw mut pointer) };
+    if result != 0 {
+        return -1;
+    }
+    let result: u64;
+    // SAFETY: a call of the kernel's function, or a move into `r0` (`enforcer_common::kfunc`). The verifier checks that
+    // `file` is a file that the hook holds and `pointer` a dynamic pointer. All registers that a call may change are named,
+    // and memory may change.
+    unsafe {
+        core::arch::asm!(
+            ".byte 0x85, 0x20, 0, 0",
+            ".long {marker}",
+            marker = const FSVERITY_DIGEST.marker,
+            inout("r1") file.as_ptr() => _,
+            inout("r2") &raw mut pointer => _,
+            lateout("r0") result,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+        );
+    }
+    result as i32
+}
+
+/// Reads what `bpf_get_fsverity_digest` would return on kernels that lack it (before 6.8), and keep the digest where the
+/// inode says.
+#[inline(always)]
+fn read_fsverity(file: Typed, found: &mut VerityDigest) -> bool {
+    if !has(Field::InodeVerity)
+        || !has(Field::VerityAlgorithm)
+        || !has(Field::VerityDigest)
+        || !has(Field::VerityAlgorithmSize)
+    {
+        return false;
+    }
+    let info = file.follow(Field::FileInode).follow(Field::InodeVerity);
+    // A NULL pointer reads as zeros.
+    if info.follow(Field::VerityAlgorithm).get::<u32>(Field::VerityAlgorithmSize) as usize
+        != size_of::<Digest>()
+    {
+        return false;
+    }
+    // SAFETY: a digest has as many bytes.
+    let copied = unsafe {
+        info.embedded(Field::VerityDigest).copy_to((&raw mut found.digest).cast(), size_of::<Digest>() as u32)
+    };
+    copied.is_ok()
 }
 
 /// A task's entry in a task storage map.

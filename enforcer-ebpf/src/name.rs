@@ -18,7 +18,7 @@ use enforcer_common::{
 };
 
 use crate::{
-    kernel::{self, Raw, Typed},
+    kernel::{self, Raw, Typed, VerityDigest},
     maps::SCRATCH,
     tables::repeat,
 };
@@ -54,8 +54,10 @@ pub struct Scratch {
     pub cursor: Cursor,
     kept: Span,
     root: RootMount,
-    /// What was found in a pinned program.
+    /// SHA-256 of a pinned program.
     pub digest: Digest,
+    /// fs-verity digest of a pinned program.
+    pub verity: VerityDigest,
     text: [u8; TEXT_LEN],
 }
 

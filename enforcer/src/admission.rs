@@ -208,12 +208,28 @@ pub struct ProvenState {
 /// # Errors
 /// [`Refusal`]; [`Refusal::Moving`] when they change each time between reading and quoting.
 pub fn quoted<P: Platform>(tpm: &P, pcrs: BTreeSet<PcrIndex>) -> Result<ProvenState, Refusal> {
-    for _ in 0..ATTEMPTS {
-        let values = tpm.read_pcrs(&pcrs)?;
+    let (pcrs, reset_count) = held_still(tpm, &pcrs, || {
         let nonce: [u8; 32] = crate::sys::random().map_err(Refusal::Random)?;
         let quoted = tpm.quote(&nonce, &pcrs)?;
-        if quoted.composite == values.composite() {
-            return Ok(ProvenState { pcrs: values, reset_count: quoted.reset_count });
+        Ok((quoted.composite, quoted.reset_count))
+    })?;
+    Ok(ProvenState { pcrs, reset_count })
+}
+
+/// The values of PCRs, and what a quote gave that was over the same values.
+///
+/// # Errors
+/// [`Refusal`]; [`Refusal::Moving`] when they change each time between reading and quoting.
+pub fn held_still<P: Platform, T>(
+    tpm: &P,
+    pcrs: &BTreeSet<PcrIndex>,
+    mut quote: impl FnMut() -> Result<(PcrValue, T), Refusal>,
+) -> Result<(PcrValues, T), Refusal> {
+    for _ in 0..ATTEMPTS {
+        let values = tpm.read_pcrs(pcrs)?;
+        let (composite, quoted) = quote()?;
+        if composite == values.composite() {
+            return Ok((values, quoted));
         }
     }
     Err(Refusal::Moving { attempts: ATTEMPTS })

@@ -2,13 +2,15 @@
 //! whether the platform still is what it was admitted for.
 #![forbid(unsafe_code)]
 
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
 
 use crate::{
-    admission::{Alarm, Measured, Measurements, Platform as _, Refusal, Standing, recheck, records},
+    admission::{
+        Alarm, Enrolled, Measured, Measurements, Platform as _, Refusal, Standing, recheck, records,
+    },
     bundle::{
         anchors::{Anchors, OnRefuse},
-        verify::Trust,
+        verify::{Candidate, Trust},
     },
     events::{
         admission::{AdmissionRecord, Consequence},
@@ -36,15 +38,15 @@ pub type Report<'r> = &'r dyn Fn(Record);
 /// # Errors
 /// Why not, for people.
 pub fn fits_at_start(
-    candidates: &[crate::bundle::verify::Candidate],
+    candidates: &[Candidate],
     launchers: &[String],
     sizes: &Sizes,
     pins: &Pins,
-    runtime: &std::path::Path,
+    runtime: &Path,
     types: &KernelTypes,
 ) -> Result<(), String> {
     let hooks = available_hooks(types).map_err(|error| error.to_string())?;
-    support::check(candidates, &hooks, Root(std::path::Path::new("/")), || Ok(types))
+    support::check(candidates, &hooks, Root(Path::new("/")), || Ok(types))
         .map_err(|error| error.to_string())?;
     let desired = Desired { policies: candidates, launchers };
     match BpfMaps::open(&pins.maps()) {
@@ -64,7 +66,7 @@ pub fn fits_at_start(
 pub fn take_at_start(
     intake: &Intake,
     report: Report<'_>,
-    fits: impl Fn(&[crate::bundle::verify::Candidate]) -> Result<(), String>,
+    fits: impl Fn(&[Candidate]) -> Result<(), String>,
     holds_policies: bool,
 ) -> Result<Option<Taken>, IntakeError> {
     if let Some(taken) = break_glass_in_use(intake, report, &fits) {
@@ -101,7 +103,7 @@ pub fn take_at_start(
 fn break_glass_in_use(
     intake: &Intake,
     report: Report<'_>,
-    fits: &impl Fn(&[crate::bundle::verify::Candidate]) -> Result<(), String>,
+    fits: &impl Fn(&[Candidate]) -> Result<(), String>,
 ) -> Option<Taken> {
     match intake.break_glass()?.take(fits) {
         Ok(taken) => Some(taken),
@@ -173,13 +175,25 @@ pub fn check(intake: &Intake) -> Finding {
     if standing.bound.is_empty() {
         return Finding::Well;
     }
-    let proved = Anchors::read(&intake.anchors)
-        .map_err(|error| Refusal::Anchors(error.to_string()))
-        .and_then(|anchors| connect(&anchors))
-        .and_then(|tpm| recheck(&tpm, &standing, &intake.places));
-    match proved {
+    match platform(intake).and_then(|(_, tpm)| recheck(&tpm, &standing, &intake.places)) {
         Ok(()) => Finding::Well,
         Err(refusal) => Finding::Changed(Box::new(refusal)),
+    }
+}
+
+/// What this machine trusts, and its TPM.
+fn platform(intake: &Intake) -> Result<(Anchors, Enrolled), Refusal> {
+    let anchors = Anchors::read(&intake.anchors).map_err(|error| Refusal::Anchors(error.to_string()))?;
+    let tpm = connect(&anchors)?;
+    Ok((anchors, tpm))
+}
+
+/// What follows when policies or the platform are refused while others are in force.
+#[must_use]
+pub fn consequence(intake: &Intake) -> Consequence {
+    match intake.on_refuse() {
+        Some(OnRefuse::DenyAll) => Consequence::DenyAll,
+        Some(OnRefuse::LastGood) | None => Consequence::Unchanged,
     }
 }
 
@@ -217,15 +231,12 @@ pub fn all_clear(intake: &Intake) {
 
 /// Measures that nothing is allowed any more. Best effort: denying does not wait for a TPM.
 pub fn measure_denial(intake: &Intake, reason: &'static str) {
-    let measured = Anchors::read(&intake.anchors)
-        .map_err(|error| Refusal::Anchors(error.to_string()))
-        .and_then(|anchors| {
-            let tpm = connect(&anchors)?;
-            let measurements = Measurements::open(&intake.places, &anchors)?;
-            let pcr = measurements.pcr();
-            let current = tpm.read_pcrs(&[pcr].into())?;
-            measurements.measure(&tpm, current.get(pcr), &[Measured::DenyAll(reason)])
-        });
+    let measured = platform(intake).and_then(|(anchors, tpm)| {
+        let measurements = Measurements::open(&intake.places, &anchors)?;
+        let pcr = measurements.pcr();
+        let current = tpm.read_pcrs(&[pcr].into())?;
+        measurements.measure(&tpm, current.get(pcr), &[Measured::DenyAll(reason)])
+    });
     if let Err(error) = measured {
         tracing::error!(%error, "it cannot be measured that nothing is allowed");
     }

@@ -33,10 +33,7 @@ use tokio::{
 
 use crate::{
     admission::{RecordError, Refusal},
-    bundle::{
-        anchors::OnRefuse,
-        verify::{Candidate, Trust},
-    },
+    bundle::verify::{Candidate, Trust},
     cgroups::Hierarchy,
     containers::control::{Control, Desk},
     custody::{self, Finding},
@@ -48,7 +45,7 @@ use crate::{
         record::Record,
         sink::{JsonLines, LogFile, Sink},
     },
-    intake::{Intake, IntakeError, Taken},
+    intake::{Intake, Taken},
     kernel::{
         attach::{self, Attached, Takeover},
         btf::KernelTypes,
@@ -121,8 +118,7 @@ fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
     };
     let holds_policies = BpfMaps::open(&config.pins.maps())
         .is_ok_and(|maps| maps.control().is_ok_and(|control| control.generation != 0));
-    let taken =
-        custody::take_at_start(&config.intake, &report, fits, holds_policies).map_err(anyhow_with_places)?;
+    let taken = custody::take_at_start(&config.intake, &report, fits, holds_policies)?;
     let attached = attach::start(&types, &config.sizes, &config.pins)
         .context("enforcement cannot be turned on; `enforcer probe` tells what this machine lacks")?;
     announce(&attached);
@@ -133,14 +129,6 @@ fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
         log_put(&taken, &put);
     }
     Ok(attached)
-}
-
-/// So that mistakes are drawn with their places.
-fn anyhow_with_places(error: IntakeError) -> anyhow::Error {
-    match error {
-        IntakeError::Sources(error) => error.into(),
-        error => error.into(),
-    }
 }
 
 async fn serve(config: &Config, mut attached: Attached, pipeline: Pipeline) -> Result<()> {
@@ -248,10 +236,9 @@ fn follow(config: &Config, found: Finding, pipeline: &Pipeline) {
 
 fn alarm(config: &Config, reason: &'static str, message: &str, pipeline: &Pipeline) {
     let report = |record| pipeline.report(record);
-    let deny = config.intake.on_refuse() == Some(OnRefuse::DenyAll);
-    let consequence = if deny { Consequence::DenyAll } else { Consequence::Unchanged };
+    let consequence = custody::consequence(&config.intake);
     let is_new = custody::raise(&config.intake, reason, message, consequence, &report);
-    if deny && is_new {
+    if consequence == Consequence::DenyAll && is_new {
         deny_all(config, reason);
     }
 }
@@ -302,13 +289,12 @@ fn try_reload(config: &Config, pipeline: &Pipeline) -> Result<u64> {
         Ok(taken) => taken,
         Err(error) => {
             drop(session);
-            let deny = config.intake.on_refuse() == Some(OnRefuse::DenyAll);
-            let consequence = if deny { Consequence::DenyAll } else { Consequence::Unchanged };
+            let consequence = custody::consequence(&config.intake);
             custody::refused(&report, "reload", &error, consequence);
-            if deny {
+            if consequence == Consequence::DenyAll {
                 deny_all(config, error.reason());
             }
-            return Err(anyhow_with_places(error));
+            return Err(error.into());
         }
     };
     warn(&taken);
@@ -466,9 +452,7 @@ impl Losses {
             Err(error) => tracing::error!(%error, "the counters cannot be read"),
         }
     }
-}
 
-impl Losses {
     /// Whether cgroups were made since the last time that could not be bound.
     fn has_missed_bindings(&mut self, maps: &BpfMaps) -> bool {
         let count = maps.counter(Counter::BindFailed).unwrap_or(self.unbound);
@@ -476,8 +460,7 @@ impl Losses {
     }
 }
 
-/// Tells systemd. Without systemd there is nobody to tell.
-/// Tells the service manager. Never waits: a manager that does not read must not stop the events.
+/// Tells the service manager, if there is one. Never waits: a manager that does not read must not stop the events.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = try_notify(states) {
         tracing::warn!(%error, "the service manager cannot be told");

@@ -18,6 +18,7 @@ use crate::{
         sources::{self, Sources, SourcesError},
         verify::{Candidate, InsecureUnsigned, VerifiedBundle},
     },
+    file,
     kernel::load::object_sha256,
     policy::compile,
     tpm::{DEADLINE, Pins, Tpm},
@@ -181,7 +182,7 @@ impl Intake {
 
     /// Forgets the break-glass bundle in use.
     pub fn end_break_glass(&self) {
-        if let Err(error) = remove_directory(&self.places.state.join("break-glass")) {
+        if let Err(error) = file::remove_directory(&self.places.state.join("break-glass")) {
             tracing::error!(%error, "the break-glass bundle cannot be removed");
         }
     }
@@ -219,7 +220,7 @@ impl Intake {
             return keep(files, &break_glass);
         }
         keep(files, &self.last_good())?;
-        remove_directory(&break_glass)
+        file::remove_directory(&break_glass)
     }
 }
 
@@ -247,22 +248,11 @@ pub fn bundle_in_force(places: &Places) -> Option<Vec<u8>> {
     copies.into_iter().find_map(|path| fs::read(path).ok())
 }
 
-/// Replaces a directory by one with just these files.
 fn keep(files: &BundleFiles, directory: &Path) -> io::Result<()> {
-    let staged = directory.with_extension("new");
-    remove_directory(&staged)?;
-    fs::create_dir_all(&staged)?;
-    fs::write(staged.join(format!("bundle{ENDING}")), &files.signatures)?;
-    for (name, source) in &files.policies {
-        fs::write(staged.join(name), &source.bytes)?;
-    }
-    remove_directory(directory)?;
-    fs::rename(&staged, directory)
-}
-
-fn remove_directory(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    let signatures = format!("bundle{ENDING}");
+    let policies = files.policies.iter().map(|(name, source)| (name.as_str(), source.bytes.as_slice()));
+    file::replace_directory(
+        directory,
+        [(signatures.as_str(), files.signatures.as_slice())].into_iter().chain(policies),
+    )
 }

@@ -9,6 +9,7 @@ pub mod custody;
 pub mod daemon;
 pub mod events;
 pub mod evidence;
+pub mod file;
 pub mod intake;
 pub mod kernel;
 pub mod measured;

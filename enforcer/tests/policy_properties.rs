@@ -15,7 +15,7 @@ use enforcer::policy::{
 };
 use enforcer_common::{
     abi::digest_of,
-    decide::{Bytes, Request},
+    decide::{Bytes, Contents, Request},
     net::{Direction, Flow},
     rights::Rights,
     verdict::{Decision, Reason, Verdict},
@@ -453,7 +453,8 @@ proptest! {
             let pinned = of_name().any(|(_, contents)| contents.is_some());
             for content in 0..5u8 {
                 let digest = digest_of([content; 32]);
-                let request = Request::Content { name: &Bytes(path.as_bytes()), digest };
+                let contents = Contents::of(Some(&digest), None);
+                let request = Request::Content { name: &Bytes(path.as_bytes()), contents };
                 let decision = tables.decide(&request);
                 let expected = match (free || listed(content), pinned) {
                     (true, _) => Reason::Rule,

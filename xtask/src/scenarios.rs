@@ -100,6 +100,15 @@ const SCENARIOS: &[Scenario] = &[
             },
         ],
     },
+    Scenario {
+        suite: "systemd_trust",
+        kernels: &["6.12"],
+        boots: &[Boot {
+            run: Run::Test("from_nothing_to_a_signed_policy"),
+            kernel_parameters: "",
+            tpm: Some(TpmInterface::Crb),
+        }],
+    },
 ];
 
 /// The story that this suite tells, if any.

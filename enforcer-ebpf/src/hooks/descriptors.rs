@@ -1,7 +1,7 @@
 //! Descriptors that the first program of a workload is started with.
 //!
 //! Whoever opened them was outside, and reading and writing pass no hook that could be afforded. So each must be one that
-//! the program could have opened itself. What it opens, or receives, later is judged then, and its children inherit no
+//! the program could have opened itself, and signal nobody outside. What it opens, or receives, later is judged then, and its children inherit no
 //! more than that.
 
 use core::ops::ControlFlow;
@@ -15,7 +15,7 @@ use enforcer_common::{
     verdict::{Family, Fault},
 };
 
-use super::file::{has_content, needed_by_mode};
+use super::file::{has_content, judge_handed_owner, needed_by_mode};
 use crate::{
     control::{PASS, Point, refused},
     kernel::{self, Raw},
@@ -82,7 +82,10 @@ impl Step for Descriptors<'_> {
     fn step(&mut self, number: u32) -> ControlFlow<()> {
         let verdict = match self.file(number) {
             Ok(None) => PASS,
-            Ok(Some(file)) => judge_file(self.subject, file.0),
+            Ok(Some(file)) => {
+                let verdict = judge_handed_owner(Hook::BprmCredsFromFile, self.subject, file);
+                if verdict == PASS { judge_file(self.subject, file.0) } else { verdict }
+            }
             Err(_) => unreadable(self.subject),
         };
         if verdict == PASS {

@@ -7,9 +7,10 @@
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use enforcer_common::{
-    abi::{Content, Digest, program},
+    abi::{self, Content, Digest, program},
     content,
-    decide::{self, Request},
+    decide::{self, Contents, Request},
+    event::known,
     field::Field,
     hook::Hook,
     rights::Rights,
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     control::{PASS, Point, mode_of},
-    kernel,
+    kernel::{self, Typed},
     name::{self, Place},
     subject::{self, Standing, Subject},
 };
@@ -126,33 +127,33 @@ fn judge_by_name(subject: &Subject, place: Place) -> i32 {
     POINT.conclude(subject, &request, decision)
 }
 
-/// How often to decide anew when policies change under a decision. One takes microseconds, a change milliseconds.
-const ROUNDS: u32 = 4;
+/// How often to decide anew when policies change under a decision, or more is known. One takes microseconds, a change
+/// milliseconds.
+const ROUNDS: u32 = 5;
 
-/// Judges the content of a pinned program: the SHA-256 of the whole file, as the kernel's IMA reads it now.
+/// Judges the content of a pinned program: its fs-verity digest, or the SHA-256 of the whole file, as the kernel's IMA
+/// reads it now.
+///
+/// The first comes for nothing, so the file is only read if the first does not decide, and the policy pins anything to the
+/// second.
 ///
 /// From the check until the program ends nobody can write to the file: `execve` denies write access before this hook
 /// and fails if somebody has it (`ETXTBSY`); the same goes for `truncate` and shared writable mappings. A script's file
-/// is free again once the interpreter runs. (Oldest kernel: 5.18, for the helper.)
+/// is free again once the interpreter runs. (Oldest kernel: 5.19, for the helpers.)
 #[lsm(hook = "bprm_check_security", sleepable)]
 pub fn bprm_check_digest(ctx: LsmContext) -> i32 {
     if !subject::is_content_due() {
         return PASS;
     }
     let file = pointer(&ctx, 0).follow(Field::BprmFile);
-    let magic = file.follow(Field::FileInode).follow(Field::InodeSb).get::<u64>(Field::SbMagic);
     let mut digest = [0; 4];
-    let seen = if !content::is_stable(magic) {
-        Seen::Unverifiable
-    } else if kernel::sha256(file, &mut digest) {
-        Seen::Digest
-    } else {
-        Seen::Nothing
-    };
+    let mut seen = look_at_verity(file);
     let mut answer = Answer::UNSETTLED;
     for _ in 0..ROUNDS {
-        answer = Answer(judge_content(&digest, seen as u32));
-        if answer.0 != Answer::UNSETTLED.0 {
+        answer = Answer(judge_content(&digest, seen));
+        if answer.0 == Answer::UNREAD.0 {
+            seen |= read(file, &mut digest);
+        } else if answer.0 != Answer::UNSETTLED.0 {
             break;
         }
     }
@@ -166,31 +167,50 @@ pub fn bprm_check_digest(ctx: LsmContext) -> i32 {
     )
 }
 
+/// What is known of a content, as bits: those of [`known`], and these.
+mod seen {
+    /// The file was read, or would have been.
+    pub const TRIED: u32 = 1 << 8;
+    /// What is read would not be true a moment later.
+    pub const UNVERIFIABLE: u32 = 1 << 9;
+}
+
+/// The fs-verity digest, into scratch memory. [`known`] bits.
 #[inline(always)]
-fn conclude_content(subject: &Subject, digest: &Digest, seen: Seen, answer: Answer) -> i32 {
+fn look_at_verity(file: Typed) -> u32 {
+    let Ok(scratch) = name::scratch() else { return 0 };
+    if kernel::fsverity(file, &mut scratch.verity) { known::FSVERITY } else { 0 }
+}
+
+/// The SHA-256 of the whole file. [`known`] and [`seen`] bits.
+#[inline(always)]
+fn read(file: Typed, digest: &mut Digest) -> u32 {
+    let magic = file.follow(Field::FileInode).follow(Field::InodeSb).get::<u64>(Field::SbMagic);
+    if !content::is_stable(magic) {
+        seen::TRIED | seen::UNVERIFIABLE
+    } else if kernel::sha256(file, digest) {
+        seen::TRIED | known::SHA256
+    } else {
+        seen::TRIED
+    }
+}
+
+#[inline(always)]
+fn conclude_content(subject: &Subject, digest: &Digest, seen: u32, answer: Answer) -> i32 {
     let scratch = match name::scratch() {
         Ok(scratch) => scratch,
         Err(fault) => return DIGEST_POINT.fault(subject, Rights::EXEC, fault),
     };
     scratch.digest = *digest;
     let name = scratch.kept().name(scratch);
-    let found = matches!(seen, Seen::Digest);
+    // A policy that does not go by fs-verity digests has no use for them.
+    let verity = if subject.head.content & abi::content::VERITY_PINS == 0 { 0 } else { known::FSVERITY };
+    let found = seen & (known::SHA256 | verity);
     let verdict = DIGEST_POINT.conclude_content(subject, &name, found, answer.decision(), answer.mode());
     if verdict == PASS {
         subject.set_content(Content::Checked);
     }
     verdict
-}
-
-/// What is known of a content.
-#[derive(Clone, Copy)]
-enum Seen {
-    /// Its digest.
-    Digest = 0,
-    /// Nothing: the kernel could not or would not compute it.
-    Nothing = 1,
-    /// Nothing that would still be true a moment later.
-    Unverifiable = 2,
 }
 
 /// Decides about the program whose name was kept, in one generation. [`Answer`] as a number, which fits a register.
@@ -206,21 +226,23 @@ fn judge_content(digest: &Digest, seen: u32) -> u64 {
                 return Answer::UNSETTLED.0;
             };
             let name = scratch.kept().name(scratch);
-            let known = seen == Seen::Digest as u32;
-            let request = if known {
-                Request::Content { name: &name, digest: *digest }
-            } else {
-                Request::Object { name: &name, needed: Rights::EXEC }
-            };
+            let contents = Contents { known: seen, sha256: digest, fsverity: &scratch.verity.digest };
+            let request = Request::Content { name: &name, contents };
             let decision = decide::decide(&request, subject.head, &subject.maps);
             let mode = mode_of(subject, Family::Exec);
+            let reading_helps = subject.head.content & abi::content::PINS != 0;
             if !subject.maps.is_in_force() {
                 return Answer::UNSETTLED.0;
             }
-            let decision = match decision.reason {
-                Reason::Digest if seen == Seen::Unverifiable as u32 => Decision::deny(Reason::Unverifiable),
-                Reason::Digest if !known => Decision::fault(Fault::Digest),
-                _ => decision,
+            if !matches!(decision.reason, Reason::Digest) || !reading_helps || seen & known::SHA256 != 0 {
+                return Answer::of(decision, mode).0;
+            }
+            let decision = if seen & seen::TRIED == 0 {
+                return Answer::UNREAD.0;
+            } else if seen & seen::UNVERIFIABLE != 0 {
+                Decision::deny(Reason::Unverifiable)
+            } else {
+                Decision::fault(Fault::Digest)
             };
             Answer::of(decision, mode).0
         },
@@ -234,6 +256,8 @@ struct Answer(u64);
 impl Answer {
     /// No generation stayed in force long enough. Refused in enforce mode, like every fault.
     const UNSETTLED: Self = Self(u64::MAX);
+    /// It hangs on the SHA-256 of the file, which has not been read.
+    const UNREAD: Self = Self(u64::MAX - 1);
 
     #[inline(always)]
     const fn of(decision: Decision, mode: Mode) -> Self {
@@ -245,7 +269,7 @@ impl Answer {
     fn decision(self) -> Decision {
         let [verdict, reason, fault, _] = (self.0 as u32).to_le_bytes();
         let fallback = Decision::fault(Fault::Unsettled);
-        if self.0 == Self::UNSETTLED.0 {
+        if self.0 >= Self::UNREAD.0 {
             return fallback;
         }
         Decision {

@@ -16,7 +16,7 @@ use enforcer_common::{
 use super::{interpreter, pointer};
 use crate::{
     control::{PASS, Point, privilege},
-    kernel::{self, Typed},
+    kernel::{self, Raw, Typed},
     name::{self, Place},
     subject::Subject,
 };
@@ -179,12 +179,16 @@ pub const fn has_content(mode: u16, magic: u64) -> bool {
 
 /// Judges a file received over a unix socket, or fetched by `pidfd_getfd`, as if it were opened now. Pipes, sockets and
 /// other descriptors without a place in the file system pass: they are judged where they are used, which for connected
-/// sockets is every send. (Oldest kernel: 5.7.)
+/// sockets is every send. Whatever it is, whom it signals is judged as if that were set now. (Oldest kernel: 5.7.)
 #[lsm(hook = "file_receive")]
 pub fn file_receive(ctx: LsmContext) -> i32 {
     let file = pointer(&ctx, 0);
     let point = file_point(Hook::FileReceive);
     point.judge(|subject| {
+        let verdict = judge_handed_owner(Hook::FileReceive, subject, file.raw());
+        if verdict != PASS {
+            return verdict;
+        }
         let inode = file.follow(Field::FileInode);
         let magic = inode.follow(Field::InodeSb).get::<u64>(Field::SbMagic);
         if !has_content(inode.get::<u16>(Field::InodeMode), magic) {
@@ -452,11 +456,25 @@ fn judge_owner(hook: Hook, file: Typed) -> i32 {
 #[inline(always)]
 fn towards_own(hook: Hook, is_own: impl FnOnce() -> Result<bool, Fault>) -> i32 {
     let point = Point::new(hook, Family::Privilege);
-    point.judge(|subject| match is_own() {
+    point.judge(|subject| judge_signal(point, subject, is_own()))
+}
+
+#[inline(always)]
+fn judge_signal(point: Point, subject: &Subject, is_own: Result<bool, Fault>) -> i32 {
+    match is_own {
         Ok(true) => PASS,
         Ok(false) => point.decide(subject, &Request::Privilege(Privilege::Signal)),
         Err(fault) => point.fault(subject, Rights::NONE, fault),
-    })
+    }
+}
+
+/// Judges whom a file signals that somebody else has set up: a byte into a pipe of which another process is the owner is a
+/// signal to that process.
+///
+/// Out of line, for the stack's sake.
+#[inline(never)]
+pub fn judge_handed_owner(hook: Hook, subject: &Subject, file: Raw) -> i32 {
+    judge_signal(Point::new(hook, Family::Privilege), subject, is_owner_us(file))
 }
 
 /// Whether a file signals nobody, or the current process. A terminal that is told to signal chooses its foreground
@@ -467,10 +485,16 @@ fn is_owned_by_us(file: Typed) -> Result<bool, Fault> {
     if u32::from(mode) == S_IFCHR {
         return Ok(false);
     }
+    is_owner_us(file.raw())
+}
+
+/// Whether a file's owner is nobody, or the current process.
+#[inline(always)]
+fn is_owner_us(file: Raw) -> Result<bool, Fault> {
     let (pid, kind) = if kernel::has(Field::FileOwnerPid) {
-        (file.raw().follow(Field::FileOwnerPid)?, file.raw().get::<u32>(Field::FileOwnerPidType)?)
+        (file.follow(Field::FileOwnerPid)?, file.get::<u32>(Field::FileOwnerPidType)?)
     } else {
-        let owner = file.raw().follow(Field::FileOwner)?;
+        let owner = file.follow(Field::FileOwner)?;
         if owner.is_null() {
             return Ok(true);
         }

@@ -4,8 +4,7 @@
 //! the version file of machines without a TPM, which is why those are said to be weaker.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{Refusal, Report};
 use crate::{
     bundle::approval::SlotRecord,
+    file,
     measured::{
         firmware::{FirmwareLog, difference::explain_difference},
         pcr::{PcrIndex, PcrValues},
@@ -212,12 +212,7 @@ pub fn note_alarm(places: &Places, alarm: Option<&Alarm>) -> Result<(), RecordEr
 }
 
 fn remove(path: &Path) -> Result<(), RecordError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(RecordError::Write { path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
+    file::remove(path).map_err(|source| RecordError::Write { path: path.to_owned(), source })
 }
 
 /// Refuses when the TPM was reset since the first admission of this boot.
@@ -279,14 +274,9 @@ fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), RecordError> {
     put(path, &bytes)
 }
 
-/// Replaces a file whole: a crash leaves the old one or the new one.
-pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
-    let failed = |source| RecordError::Write { path: path.to_owned(), source };
+fn put(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(directory).map_err(failed)?;
-    let staged = path.with_extension("new");
-    let mut file = File::create(&staged).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&staged, path).map_err(failed)?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    fs::create_dir_all(directory)
+        .and_then(|()| file::replace(path, bytes))
+        .map_err(|source| RecordError::Write { path: path.to_owned(), source })
 }

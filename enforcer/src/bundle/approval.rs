@@ -50,7 +50,9 @@ fn sha256(parts: &[&[u8]]) -> Digest {
     hash.finalize().into()
 }
 
-fn name(public_area: &[u8]) -> Name {
+/// The Name of what has this public area.
+#[must_use]
+pub fn name_of(public_area: &[u8]) -> Name {
     let mut name = [0; 34];
     name[..2].copy_from_slice(&SHA256.to_be_bytes());
     name[2..].copy_from_slice(&sha256(&[public_area]));
@@ -184,7 +186,7 @@ impl SlotPlan {
         public.extend([0, 32]);
         public.extend(self.auth_policy());
         public.extend(SlotRecord::SIZE_BYTES);
-        name(&public)
+        name_of(&public)
     }
 
     /// The policy under which a record may replace an older one in one platform state.
@@ -223,7 +225,7 @@ pub(super) fn verification_key_name(x: &[u8; 32], y: &[u8; 32]) -> Name {
         public.extend([0, 32]);
         public.extend(coordinate);
     }
-    name(&public)
+    name_of(&public)
 }
 
 /// Signs an approval.

@@ -14,7 +14,7 @@ use crate::{
         record::Record,
         sink::{LogFile, Sink as _},
     },
-    intake::{IntakeError, Taken},
+    intake::Taken,
     kernel::{pin::Pins, state::Snapshot},
     session::{Lock, Put, RUNTIME_DIR, Session, launchers},
 };
@@ -68,11 +68,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
         Ok(taken) => taken,
         Err(error) => {
             custody::refused(&report, "apply", &error, Consequence::Unchanged);
-            // So that mistakes are drawn with their places.
-            return Err(match error {
-                IntakeError::Sources(error) => error.into(),
-                error => error.into(),
-            });
+            return Err(error.into());
         }
     };
     for warnings in taken.policies.iter().filter_map(|bundle| bundle.compiled().warnings.as_deref()) {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Format, Outcome, output};
 use crate::{
-    admission::{Measurements, Places, Platform as _},
+    admission::{Measurements, Places, held_still},
     bundle::{
         anchors::{ANCHORS, Anchors},
         signed::SignedFile,
@@ -75,16 +75,11 @@ pub(super) fn attest(args: &AttestArgs) -> Result<Outcome> {
     let _lock = Lock::acquire(Path::new(RUNTIME_DIR))?;
     let tpm = connect(&anchors)?;
     let pcrs = quoted_pcrs();
-    let mut attempts = 0;
-    let (values, quote) = loop {
-        let values = tpm.read_pcrs(&pcrs)?;
+    let (values, quote) = held_still(&tpm, &pcrs, || {
         let quote = tpm.tpm().quote(&args.nonce, &pcrs)?;
         let composite = quote.verify(tpm.ak_name(), &args.nonce, &pcrs)?.composite;
-        attempts += 1;
-        if composite == values.composite() || attempts == 5 {
-            break (values, quote);
-        }
-    };
+        Ok((composite, quote))
+    })?;
     let measurements = Measurements::open(&places, &anchors)?.bytes()?;
     let bundle = intake::bundle_in_force(&places)
         .map(|bytes| SignedFile::parse(&bytes))

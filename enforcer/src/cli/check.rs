@@ -225,7 +225,7 @@ fn file_json(file: &Checked, stats: bool) -> Value {
         "file": file.path,
         "ok": compiled.is_some(),
         "policy": compiled.map(|compiled| compiled.policy.name.as_str()),
-        "digest": compiled.map(|compiled| crate::policy::image::hex(&compiled.image.digest())),
+        "digest": compiled.map(|compiled| hex::encode(compiled.image.digest())),
         "diagnostics": diagnostics,
         "stats": compiled.filter(|_| stats).map(|compiled| compiled.stats.to_json()),
     })

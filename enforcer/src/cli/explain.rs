@@ -4,13 +4,14 @@
 use std::{
     ffi::OsStr,
     io::{BufRead, Write},
-    os::unix::ffi::OsStrExt as _,
+    os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, bail};
 use enforcer_common::{
+    abi::Measure,
     decide::{Bytes, granted},
     net::Direction,
     rights::Rights,
@@ -22,9 +23,9 @@ use super::check::{Format, style_for};
 use crate::policy::{
     automaton::Nfa,
     compile::compile,
-    digest::ContentDigest,
+    digest::{ContentDigest, Known, fsverity},
     lookup::ImageTables,
-    model::{Origin, Policy, Switch},
+    model::{Origin, PinRule, Policy, Switch},
     parse::parse,
     question::Question,
     source::Source,
@@ -42,6 +43,10 @@ pub struct ExplainArgs {
     /// With `--exec`: what the program holds. Without it, a pinned program is read where this runs.
     #[arg(long, value_name = "DIGEST", requires = "exec")]
     sha256: Option<ContentDigest>,
+    /// With `--exec`: the program's fs-verity digest, `sha256:` first. Without it, a pinned program is asked where this
+    /// runs.
+    #[arg(long, value_name = "DIGEST", requires = "exec", value_parser = fsverity)]
+    fsverity: Option<ContentDigest>,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -108,8 +113,9 @@ pub fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
             batch(&subject, std::io::BufReader::new(file), out)?;
         }
         None => {
+            let given = Known { sha256: args.sha256, fsverity: args.fsverity };
             for question in questions(&args.ask)? {
-                let question = subject.with_content(question, args.sha256);
+                let question = subject.with_content(question, given);
                 let answer = subject.answer(&question);
                 match args.format {
                     Format::Text => print_text(&subject, &answer, out)?,
@@ -157,20 +163,27 @@ impl Subject {
     }
 
     /// A question about a pinned program becomes one about its content: the given, or that of the file.
-    fn with_content(&self, question: Question, given: Option<ContentDigest>) -> Question {
+    fn with_content(&self, question: Question, given: Known) -> Question {
         let Question::Object { name, needed: Rights::EXEC } = &question else { return question };
-        if given.is_none() && self.decide(&question).reason != Reason::Digest {
+        if given.is_nothing() && self.decide(&question).reason != Reason::Digest {
             return question;
         }
-        let digest = given.or_else(|| {
-            let path = Path::new(OsStr::from_bytes(name));
-            // Nothing that opening alone could change or wait for.
-            let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
-            ContentDigest::of(std::fs::File::open(path).ok().filter(|_| is_file)?).ok()
-        });
-        match digest {
-            Some(digest) => Question::Content { name: name.clone(), digest },
-            None => question,
+        let known = if given.is_nothing() { self.look_at(Path::new(OsStr::from_bytes(name))) } else { given };
+        if known.is_nothing() { question } else { Question::Content { name: name.clone(), known } }
+    }
+
+    /// What the file at a path holds, by the kinds of digests that the policy goes by.
+    fn look_at(&self, path: &Path) -> Known {
+        // Nothing that opening alone could change or wait for.
+        let is_file = std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+        let Some(file) = std::fs::File::open(path).ok().filter(|_| is_file) else { return Known::default() };
+        let pins = |wanted| self.policy.pins.iter().any(|pin| pin.content.measure == wanted);
+        Known {
+            fsverity: pins(Measure::FsVerity)
+                .then(|| crate::sys::fsverity_digest(file.as_fd()).ok().flatten())
+                .flatten()
+                .map(ContentDigest),
+            sha256: pins(Measure::Sha256).then(|| ContentDigest::of(file).ok()).flatten(),
         }
     }
 
@@ -207,9 +220,10 @@ impl Subject {
                 let helpful = matching.filter(|rule| rule.rights.with_implied().0 & needed.0 != 0);
                 helpful.filter_map(|rule| policy.rules.get(rule.rule as usize)).collect()
             }
-            Question::Content { name, digest } => {
+            Question::Content { name, known } => {
                 let pins = policy.pins.iter().filter(|pin| pin.name == *name);
-                let pins = pins.filter(|pin| decision.verdict == Verdict::Deny || pin.digest == *digest);
+                let is_held = |pin: &PinRule| known.pins().any(|content| content == pin.content);
+                let pins = pins.filter(|pin| decision.verdict == Verdict::Deny || is_held(pin));
                 let mut rules: Vec<u32> = pins.map(|pin| pin.rule).collect();
                 let matching = self.rules.matching(name).into_iter().filter_map(|at| policy.objects.get(at));
                 rules
@@ -289,7 +303,7 @@ fn batch(subject: &Subject, lines: impl BufRead, out: &mut impl Write) -> anyhow
             continue;
         }
         let question = Question::from_line(&line).with_context(|| format!("line {number}"))?;
-        let question = subject.with_content(question, None);
+        let question = subject.with_content(question, Known::default());
         let decision = subject.decide(&question);
         writeln!(out, "{} {}", decision.verdict, decision.reason)?;
     }
@@ -499,9 +513,9 @@ families = ["netlink"]
         let file = folder.path().join("p.toml");
         std::fs::write(&file, text).unwrap();
         let subject = Subject { path: "p.toml".into(), ..Subject::load(&file).unwrap() };
-        let explained = |name: &str, given| {
+        let explained = |name: &str, given: Option<ContentDigest>| {
             let question = Question::object(name, Rights::EXEC).unwrap();
-            let question = subject.with_content(question, given);
+            let question = subject.with_content(question, given.map(Known::sha256).unwrap_or_default());
             let mut out = Vec::new();
             print_text(&subject, &subject.answer(&question), &mut out).unwrap();
             String::from_utf8(out).unwrap()

@@ -27,7 +27,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use crate::{
     admission::Places,
     bundle::{anchors::ANCHORS, sources::SourcesError},
-    intake::Intake,
+    intake::{Intake, IntakeError},
     policy::diagnostics::Style,
 };
 
@@ -147,7 +147,11 @@ fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
 
 /// Says why a command failed: mistakes in policies drawn, everything else in a line a cause.
 fn complain(error: &anyhow::Error) {
-    if let Some(SourcesError::Mistakes(mistakes)) = error.downcast_ref() {
+    let sources = match error.downcast_ref() {
+        Some(IntakeError::Sources(sources)) => Some(sources),
+        _ => error.downcast_ref(),
+    };
+    if let Some(SourcesError::Mistakes(mistakes)) = sources {
         let style = if output::has_colour(&std::io::stderr()) { Style::Coloured } else { Style::Plain };
         eprintln!("{}; nothing was changed", mistakes.render(style));
         return;
@@ -217,6 +221,8 @@ impl InstallArgs {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -232,5 +238,57 @@ mod tests {
                 assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
             }
         }
+    }
+
+    /// What people copy from the pages has to be understood, whatever was renamed meanwhile.
+    #[test]
+    fn commands_in_the_documentation_are_understood() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let pages = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let mut understood = 0;
+        for page in pages.chain([root.join("README.md")]) {
+            let text = std::fs::read_to_string(&page).unwrap().replace("\\\n", " ");
+            for line in text.lines().map(str::trim_start).filter(|line| is_command(line)) {
+                let words = line.split('#').next().unwrap().split_whitespace().map(example);
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("{}: {line}: {error}", page.display());
+                }
+                understood += 1;
+            }
+            for span in text.split('`').filter(|span| span.starts_with("enforcer ")) {
+                mention(span).unwrap_or_else(|what| panic!("{}: `{span}`: no {what}", page.display()));
+                understood += 1;
+            }
+        }
+        assert!(understood > 30, "{understood} commands were found");
+    }
+
+    fn is_command(line: &str) -> bool {
+        let is_drawing = line.contains('▶');
+        line.starts_with("enforcer ") && !is_drawing
+    }
+
+    /// A value for what stands for one.
+    fn example(word: &str) -> String {
+        match word {
+            "\"$nonce\"" => "00".repeat(32),
+            "\"$ak_name\"" => "00".repeat(34),
+            word => word.to_owned(),
+        }
+    }
+
+    /// Whether the command is there, and the options that are named with it.
+    fn mention(span: &str) -> Result<(), String> {
+        let mut command = Cli::command();
+        for word in span.split_whitespace().skip(1) {
+            let name = word.trim_matches(['[', ']', '"']).split('=').next().unwrap_or_default();
+            if let Some(option) = name.strip_prefix("--") {
+                let known = |argument: &clap::Arg| argument.get_long() == Some(option);
+                command.get_arguments().find(|argument| known(argument)).ok_or(name)?;
+            } else if command.has_subcommands() {
+                command = command.find_subcommand(name).ok_or(name)?.clone();
+            }
+        }
+        Ok(())
     }
 }

@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 
+use crate::file;
+
 /// The colours in use.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Colour {
@@ -53,7 +55,5 @@ pub(super) fn create_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// Replaces a file whole, or makes it.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let staged = path.with_extension("new");
-    let written = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, path));
-    written.with_context(|| format!("cannot write {}", path.display()))
+    file::replace(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }

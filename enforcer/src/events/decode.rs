@@ -1,7 +1,7 @@
 //! Bytes of the ring to an [`Event`]. A total function: every input gives an event or an error, never a panic.
 
 use enforcer_common::{
-    event::{EventHeader, MAGIC, ObjectKind, flag},
+    event::{EventHeader, MAGIC, ObjectKind, flag, known},
     hook::{Hook, Privilege},
     net::Flow,
     rights::Rights,
@@ -9,7 +9,7 @@ use enforcer_common::{
 };
 use zerocopy::FromBytes as _;
 
-use crate::policy::digest::ContentDigest;
+use crate::policy::digest::{ContentDigest, Known};
 
 /// One decision that was not an allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ pub struct Event {
 pub enum Object {
     /// A path, or `@` and an abstract socket's name.
     Name(Vec<u8>),
-    /// A program, and the SHA-256 of what it holds, if that could be had.
-    Content(Vec<u8>, Option<ContentDigest>),
+    /// A program, and what could be had of what it holds.
+    Content(Vec<u8>, Known),
     /// A file without a name, and what its dentry is called.
     Unnamed(Vec<u8>),
     /// Executable memory.
@@ -160,8 +160,10 @@ fn object(header: &EventHeader, name: &[u8]) -> Result<Object, DecodeError> {
     Ok(match known("object", header.object, ObjectKind::from_code)? {
         ObjectKind::Name => Object::Name(name.to_vec()),
         ObjectKind::Content => {
-            let digest = (header.detail != 0).then_some(ContentDigest(header.digest));
-            Object::Content(name.to_vec(), digest)
+            let has = |bit: u32, digest| (header.detail & bit != 0).then_some(ContentDigest(digest));
+            let sha256 = has(known::SHA256, header.digest);
+            let fsverity = has(known::FSVERITY, header.fsverity);
+            Object::Content(name.to_vec(), Known { sha256, fsverity })
         }
         ObjectKind::Unnamed => Object::Unnamed(name.to_vec()),
         ObjectKind::Memory => Object::Memory,
@@ -222,6 +224,7 @@ pub(crate) mod tests {
             comm: *b"cat\0\0\0\0\0\0\0\0\0\0\0\0\0",
             parent_comm: *b"sixteen-bytes-ok",
             digest: [0; 32],
+            fsverity: [0; 32],
         }
     }
 
@@ -254,10 +257,17 @@ pub(crate) mod tests {
         let table = [
             (with(ObjectKind::Unnamed, 0, 0), Object::Unnamed(b"/etc/shadow".to_vec())),
             (with(ObjectKind::Memory, 0, 0), Object::Memory),
-            (with(ObjectKind::Content, 0, 0), Object::Content(b"/etc/shadow".to_vec(), None)),
+            (with(ObjectKind::Content, 0, 0), Object::Content(b"/etc/shadow".to_vec(), Known::default())),
             (
                 EventHeader { digest: [7; 32], ..with(ObjectKind::Content, 1, 0) },
-                Object::Content(b"/etc/shadow".to_vec(), Some(ContentDigest([7; 32]))),
+                Object::Content(b"/etc/shadow".to_vec(), Known::sha256(ContentDigest([7; 32]))),
+            ),
+            (
+                EventHeader { fsverity: [8; 32], ..with(ObjectKind::Content, known::FSVERITY, 0) },
+                Object::Content(
+                    b"/etc/shadow".to_vec(),
+                    Known { sha256: None, fsverity: Some(ContentDigest([8; 32])) },
+                ),
             ),
             (address, Object::Address { address: [7; 16], port: 53, flow: Flow::UDP_BIND }),
             (with(ObjectKind::Socket, 17, 1), Object::Socket { family: 17, raw: true }),

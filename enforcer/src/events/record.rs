@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use enforcer_common::{hook::Hook, net::Flow, rights::Rights, verdict::Fault};
+use enforcer_common::{abi::Measure, hook::Hook, net::Flow, rights::Rights, verdict::Fault};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -131,6 +131,9 @@ pub enum ObjectRecord {
         /// SHA-256 of the file, where its content was judged.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sha256: Option<String>,
+        /// fs-verity digest of the file, `sha256:` first, where its content was judged by that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fsverity: Option<String>,
     },
     /// An abstract unix socket. One with a path is a path.
     Unix {
@@ -352,11 +355,19 @@ fn object(object: &Object) -> ObjectRecord {
         Object::Name(name) if name.starts_with(b"-") => {
             ObjectRecord::Argument { name: text::from_bytes(name) }
         }
-        Object::Name(name) => ObjectRecord::Path { path: text::from_bytes(name), sha256: None },
-        Object::Content(name, digest) => ObjectRecord::Path {
-            path: text::from_bytes(name),
-            sha256: digest.map(|digest| digest.to_string()),
-        },
+        Object::Name(name) => {
+            ObjectRecord::Path { path: text::from_bytes(name), sha256: None, fsverity: None }
+        }
+        Object::Content(name, known) => {
+            let text = |wanted| {
+                known.pins().find(|content| content.measure == wanted).map(|content| content.to_string())
+            };
+            ObjectRecord::Path {
+                path: text::from_bytes(name),
+                sha256: text(Measure::Sha256),
+                fsverity: text(Measure::FsVerity),
+            }
+        }
         Object::Unnamed(name) => ObjectRecord::Unnamed { name: text::from_bytes(name) },
         Object::Memory => ObjectRecord::Memory,
         Object::Address { address, port, flow } => ObjectRecord::Address {
@@ -413,8 +424,12 @@ pub fn compact(record: &Record) -> String {
             let policy = decision.policy.as_deref().unwrap_or("?");
             let exe = decision.exe.as_deref().unwrap_or(&decision.comm);
             let object = match &decision.object {
-                ObjectRecord::Path { path, sha256: None } => path.clone(),
-                ObjectRecord::Path { path, sha256: Some(digest) } => format!("{path} sha256 {digest}"),
+                ObjectRecord::Path { path, sha256, fsverity } => {
+                    let digests = [("sha256", sha256), ("fsverity", fsverity)];
+                    let known =
+                        digests.iter().filter_map(|(name, it)| Some(format!(" {name} {}", it.as_ref()?)));
+                    path.clone() + &known.collect::<String>()
+                }
                 ObjectRecord::Unix { name } | ObjectRecord::Argument { name } => name.clone(),
                 ObjectRecord::Unnamed { name } => format!("(unnamed) {name}"),
                 ObjectRecord::Memory => "executable memory".to_owned(),

@@ -16,7 +16,8 @@ pub fn suggest(event: &Event) -> Option<String> {
 fn question(event: &Event) -> Option<Question> {
     Some(match &event.object {
         Object::Name(name) => Question::object(name.clone(), event.needed).ok()?,
-        Object::Content(name, digest) => Question::content(name.clone(), (*digest)?).ok()?,
+        Object::Content(_, known) if known.is_nothing() => return None,
+        Object::Content(name, known) => Question::content(name.clone(), *known).ok()?,
         Object::Unnamed(name) => {
             Question::Unnamed { name: name.clone(), why: event.reason, needed: event.needed }
         }

@@ -9,6 +9,7 @@ use std::{collections::HashMap, fs, io, path::PathBuf};
 use enforcer_common::{
     field::{ABSENT, Field, Shape},
     hook::{Attach, Hook},
+    kfunc::FSVERITY_DIGEST,
 };
 
 /// Where a field lies in its struct.
@@ -74,16 +75,22 @@ pub struct KernelTypes {
     records: Vec<usize>,
     /// Complete structs and unions by name. A name may occur more than once.
     structures: HashMap<String, Vec<u32>>,
-    /// Names of functions and typedefs with the prefixes of [`PREFIXES`].
-    symbols: HashMap<String, u32>,
+    /// Kinds and type ids of the functions and typedefs in [`FUNCTIONS`] or with the prefixes of [`PREFIXES`].
+    symbols: HashMap<String, (u32, u32)>,
 }
 
 const LSM_PREFIX: &str = "bpf_lsm_";
 const TRACEPOINT_PREFIX: &str = "btf_trace_";
 const PREFIXES: [&str; 2] = [LSM_PREFIX, TRACEPOINT_PREFIX];
-/// Functions that tell whether the kernel was built with something. Not static, so they are there under their own name.
-const FUNCTIONS: [&str; 4] =
-    [super::support::IMA, super::support::IO_URING, super::support::KEYS, super::support::PERF];
+/// Functions that tell whether the kernel was built with something, or that programs call. Not static, so they are there
+/// under their own name.
+const FUNCTIONS: [&str; 5] = [
+    super::support::IMA,
+    super::support::IO_URING,
+    super::support::KEYS,
+    super::support::PERF,
+    FSVERITY_DIGEST.name,
+];
 
 const MAGIC: u16 = 0xeb9f;
 
@@ -191,13 +198,20 @@ impl KernelTypes {
             Attach::Lsm | Attach::LsmSleepable => (LSM_PREFIX, kind::FUNC),
             Attach::Tracepoint => (TRACEPOINT_PREFIX, kind::TYPEDEF),
         };
-        self.symbols.get(&format!("{prefix}{}", hook.target())) == Some(&kind)
+        let symbol = self.symbols.get(&format!("{prefix}{}", hook.target()));
+        symbol.is_some_and(|(found, _)| *found == kind)
     }
 
     /// Whether the kernel has this function. Only those in `FUNCTIONS` can be asked for.
     #[must_use]
     pub fn has_function(&self, name: &str) -> bool {
-        self.symbols.get(name) == Some(&kind::FUNC)
+        self.function(name).is_some()
+    }
+
+    /// The type id of this function. Only those in `FUNCTIONS` can be asked for.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<u32> {
+        self.symbols.get(name).filter(|(kind, _)| *kind == kind::FUNC).map(|(_, id)| *id)
     }
 
     fn index(&mut self, id: u32, at: usize) -> Result<(), BtfError> {
@@ -213,7 +227,7 @@ impl KernelTypes {
                 let name = self.name(at)?;
                 if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || FUNCTIONS.contains(&name) {
                     let name = name.to_owned();
-                    self.symbols.insert(name, kind);
+                    self.symbols.insert(name, (kind, id));
                 }
             }
             _ => {}

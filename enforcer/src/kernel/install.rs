@@ -747,8 +747,8 @@ fn count(len: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use enforcer_common::{
-        abi::{PortRange, content, digest_of},
-        decide::{Bytes, Request, decide, granted},
+        abi::{Measure, PortRange, content, digest_of},
+        decide::{Bytes, Contents, Request, decide, granted},
         verdict::{Decision, Reason},
     };
 
@@ -774,7 +774,8 @@ mod tests {
         let range = PortRange { low: seed, high: seed, flows: 1, rule: 0, reserved: 0 };
         image.prefixes = BTreeMap::from([(([1; 16], 128), vec![range]), (([2; 16], 64), vec![range; 2])]);
         let [low, high] = seed.to_le_bytes();
-        image.pins = [low, !high].map(|byte| ((b"/bin/pinned".to_vec(), [byte; 32]), 0)).into();
+        let pin = |measure, byte| ((b"/bin/pinned".to_vec(), measure, [byte; 32]), 0);
+        image.pins = [pin(Measure::Sha256, low), pin(Measure::FsVerity, !high)].into();
         VerifiedBundle::for_tests(image, &format!("/{name}"))
     }
 
@@ -982,7 +983,8 @@ mod tests {
         let (mut maps, mut store) = (FakeMaps::default(), FakeStore::default());
         let pinning = |count: u8| {
             let mut image = image_of("pins", &[(b"/bin/pinned", Rights::EXEC_PINNED)]);
-            image.pins = (0..count).map(|at| ((b"/bin/pinned".to_vec(), [at; 32]), 0)).collect();
+            let pin = |at| ((b"/bin/pinned".to_vec(), Measure::Sha256, [at; 32]), 0);
+            image.pins = (0..count).map(pin).collect();
             VerifiedBundle::for_tests(image, "/pins")
         };
         put(&mut maps, &mut store, &[pinning(9)]).unwrap();
@@ -997,8 +999,9 @@ mod tests {
         assert_eq!(maps.pins.len(), 7, "the old ones are gone");
         let name = Bytes(b"/bin/pinned");
         let ask = |digest: [u8; 32]| {
-            let request = Request::Content { name: &name, digest: digest_of(digest) };
-            decide(&request, &maps.head(2), &maps).reason
+            let digest = digest_of(digest);
+            let contents = Contents::of(Some(&digest), None);
+            decide(&Request::Content { name: &name, contents }, &maps.head(2), &maps).reason
         };
         assert_eq!((ask([6; 32]), ask([7; 32])), (Reason::Rule, Reason::Digest));
     }

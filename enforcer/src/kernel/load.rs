@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     btf::{BtfError, FieldOffsets, KernelTypes},
+    kfunc::{self, NoCall},
     maps::Sizes,
     pin::Pins,
     support::{may_miss, offers},
@@ -65,6 +66,9 @@ pub enum LoadError {
     /// The object lacks programs: this binary was put together wrongly.
     #[error("the embedded object has no program for: {}", join(.0))]
     MissingPrograms(Vec<Hook>),
+    /// The object lacks a call: this binary was put together wrongly.
+    #[error(transparent)]
+    Calls(#[from] NoCall),
     /// The host's mount namespace cannot be told.
     #[error("cannot read /proc/1/ns/mnt: {0}; is /proc mounted, and does this process have CAP_SYS_PTRACE?")]
     MountNamespace(io::Error),
@@ -178,7 +182,8 @@ pub fn prepare(types: &KernelTypes, sizes: &Sizes, pins: Option<&Pins>) -> Resul
             loader.map_pin_path(name, pins.map(name));
         }
     }
-    let ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
+    let object = kfunc::resolve(OBJECT, types)?;
+    let ebpf = loader.load(object.bytes()).map_err(|error| LoadError::Object(Box::new(error)))?;
     Ok(Object { ebpf, btf })
 }
 

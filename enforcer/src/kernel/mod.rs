@@ -4,6 +4,7 @@ pub mod attach;
 pub mod bind;
 pub mod btf;
 pub mod install;
+pub mod kfunc;
 pub mod load;
 pub mod maps;
 pub mod pin;

@@ -132,8 +132,9 @@ pub fn digest(image: &PolicyImage) -> String {
         put(grant.as_bytes());
     }
     put(b"pins");
-    for ((name, digest), rule) in &image.pins {
+    for ((name, measure, digest), rule) in &image.pins {
         put(name);
+        put(&measure.code().to_le_bytes());
         put(digest);
         put(&rule.to_le_bytes());
     }
@@ -151,13 +152,7 @@ pub fn digest(image: &PolicyImage) -> String {
         put(&[*bits]);
         put(ranges.as_slice().as_bytes());
     }
-    hex(&hash.finalize())
-}
-
-/// Lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash.finalize())
 }
 
 fn chunks(cells: Vec<u16>) -> Vec<ArenaChunk> {

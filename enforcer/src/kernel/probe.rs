@@ -11,7 +11,7 @@ use super::{
     load::{self, LoadError},
     maps::Sizes,
     pin::BPFFS,
-    support,
+    support::{self, Verity},
     symbols::TreeLocks,
 };
 use crate::cgroups::mount_point;
@@ -110,6 +110,7 @@ pub fn probe(root: Root<'_>, types: &Result<KernelTypes, BtfError>) -> Report {
             hooks = hook_findings(types);
             findings.push(hook_summary(&hooks));
             findings.push(content_pins(types, root));
+            findings.push(verity_pins(types));
         }
         Err(error) => findings.push(
             Finding::new("btf", Grade::Failure, error.to_string())
@@ -256,6 +257,18 @@ fn content_pins(types: &KernelTypes, root: Root<'_>) -> Finding {
         Ok(()) => Finding::new(NAME, Grade::Ok, "the kernel computes SHA-256 of programs (IMA)"),
         Err(why) => Finding::new(NAME, Grade::Warning, why.to_string())
             .advise("policies with `sha256` are refused here; all others work"),
+    }
+}
+
+fn verity_pins(types: &KernelTypes) -> Finding {
+    const NAME: &str = "verity-pins";
+    match support::verity(types) {
+        Ok(Verity::Asked) => Finding::new(NAME, Grade::Ok, "the kernel tells fs-verity digests of programs"),
+        Ok(Verity::Read) => {
+            Finding::new(NAME, Grade::Ok, "fs-verity digests of programs are read from the kernel's memory")
+        }
+        Err(why) => Finding::new(NAME, Grade::Warning, why.to_string())
+            .advise("policies with `fsverity` are refused here; all others work"),
     }
 }
 

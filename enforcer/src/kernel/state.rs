@@ -7,8 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
+    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -17,7 +16,7 @@ use enforcer_common::abi::Slot;
 use serde::{Deserialize, Serialize};
 
 use super::place::Span;
-use crate::policy::containers::ContainerSelector;
+use crate::{file, policy::containers::ContainerSelector};
 
 /// Version of the file's layout.
 pub const SCHEMA: u32 = 1;
@@ -186,10 +185,7 @@ impl StateFile {
     /// # Errors
     /// [`StateError::Write`].
     pub fn remove(&self) -> Result<(), StateError> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.write_error(error)),
-            _ => Ok(()),
-        }
+        file::remove(&self.path).map_err(|error| self.write_error(error))
     }
 
     fn write_error(&self, source: io::Error) -> StateError {
@@ -197,14 +193,8 @@ impl StateFile {
     }
 
     fn try_save(&self, state: &State) -> io::Result<()> {
-        let directory = self.path.parent().unwrap_or(Path::new("/"));
-        let fresh = self.path.with_extension("json.new");
-        let mut file = File::create(&fresh)?;
-        serde_json::to_writer_pretty(&mut file, state)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        File::open(directory)?.sync_all()
+        let text = serde_json::to_string_pretty(state)? + "\n";
+        file::replace(&self.path, text.as_bytes())
     }
 }
 

@@ -2,13 +2,16 @@
 //!
 //! A hook that guards a privilege may be missing where the privilege cannot be had either, or on a kernel that is too
 //! old for it. Then a policy that leaves the privilege out would promise a refusal that never comes; it is refused
-//! instead. The same goes for pins where the kernel does not compute SHA-256 of files.
+//! instead. The same goes for pins where the kernel does not compute SHA-256 of files, or does not tell fs-verity digests.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
 use enforcer_common::{
+    abi::Measure,
+    field::Field,
     hook::{Hook, Privilege},
+    kfunc::FSVERITY_DIGEST,
     verdict::{Family, Mode},
 };
 
@@ -129,6 +132,32 @@ impl Optional {
     }
 }
 
+/// Where kernels keep fs-verity digests that have no function to ask for them.
+const VERITY_FIELDS: &[Field] =
+    &[Field::InodeVerity, Field::VerityAlgorithm, Field::VerityDigest, Field::VerityAlgorithmSize];
+
+/// How the kernel's fs-verity digests are had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verity {
+    /// By its function (since 6.8).
+    Asked,
+    /// Read where it keeps them.
+    Read,
+}
+
+/// How the programs get the fs-verity digests of files here.
+///
+/// # Errors
+/// [`NoContent::NoVerity`].
+pub fn verity(types: &KernelTypes) -> Result<Verity, NoContent> {
+    if types.has_function(FSVERITY_DIGEST.name) {
+        return Ok(Verity::Asked);
+    }
+    // Damaged type information has no fields, either.
+    let is_there = |field: &Field| matches!(types.field_place(field.structure(), field.path()), Ok(Some(_)));
+    if VERITY_FIELDS.iter().all(is_there) { Ok(Verity::Read) } else { Err(NoContent::NoVerity) }
+}
+
 /// Why this kernel cannot tell what a file holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoContent {
@@ -138,6 +167,9 @@ pub enum NoContent {
     /// IMA uses another hash.
     #[error("IMA of this kernel hashes with {0}; boot with the kernel parameter `ima_hash=sha256`")]
     OtherHash(String),
+    /// fs-verity is not there.
+    #[error("the kernel has no fs-verity (CONFIG_FS_VERITY), or no way for programs to ask for its digests")]
+    NoVerity,
 }
 
 /// Whether the kernel can compute SHA-256 of files for us.
@@ -189,7 +221,7 @@ pub enum Unsupported {
     },
     /// It pins programs to contents that nothing here can look at.
     #[error(
-        "{policy} ({origin}) cannot be enforced here: it pins programs to contents (`sha256`), but {why}; pin none, or \
+        "{policy} ({origin}) cannot be enforced here: it pins programs to contents (`{measure}`), but {why}; pin none, or \
          use a kernel that can"
     )]
     Content {
@@ -197,6 +229,8 @@ pub enum Unsupported {
         policy: String,
         /// Where it came from.
         origin: String,
+        /// By which digest.
+        measure: Measure,
         /// What is missing.
         why: NoContent,
     },
@@ -228,11 +262,16 @@ pub fn check<'t, P: AsRef<Candidate>>(
             return Err(Unsupported::Privilege { policy, origin, optional });
         }
     }
-    if let Some(bundle) = policies.iter().find(|bundle| !bundle.image().pins.is_empty())
-        && let Err(why) = content(types()?, root)
-    {
-        let (policy, origin) = named(bundle);
-        return Err(Unsupported::Content { policy, origin, why });
+    for measure in Measure::ALL.iter().copied() {
+        let Some(bundle) = policies.iter().find(|bundle| bundle.image().has_pins(measure)) else { continue };
+        let found = match measure {
+            Measure::Sha256 => content(types()?, root),
+            Measure::FsVerity => verity(types()?).map(drop),
+        };
+        if let Err(why) = found {
+            let (policy, origin) = named(bundle);
+            return Err(Unsupported::Content { policy, origin, measure, why });
+        }
     }
     Ok(())
 }
@@ -271,6 +310,37 @@ mod tests {
         let mut image = image_of("web", &[]);
         change(&mut image);
         VerifiedBundle::for_tests(image, "/web")
+    }
+
+    fn pinning(measure: Measure) -> VerifiedBundle {
+        bundle(|image| image.pins = BTreeMap::from([((b"/bin/true".to_vec(), measure, [1; 32]), 0)]))
+    }
+
+    #[test]
+    fn verity_pins_need_fs_verity() {
+        let nowhere = tempfile::tempdir().unwrap();
+        let ask = |kernel: &KernelTypes| {
+            refusal(pinning(Measure::FsVerity), Hook::ALL, kernel, Root(nowhere.path()))
+        };
+        let said = ask(&types(&[IMA])).unwrap();
+        for word in ["web", "`fsverity`", "CONFIG_FS_VERITY"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert_eq!(ask(&types(&[FSVERITY_DIGEST.name])), None, "IMA is not needed");
+        let keeping = |names: &[(&str, &str)]| {
+            let mut writer = Writer::new();
+            for (structure, member) in names {
+                writer.structure(structure, &[(member, 0, 0)]);
+            }
+            KernelTypes::parse(writer.finish()).unwrap()
+        };
+        let fields = [
+            ("inode", "i_verity_info"),
+            ("fsverity_info", "file_digest"),
+            ("fsverity_hash_alg", "digest_size"),
+        ];
+        // `tree_params.hash_alg` lies in a struct of its own, and is missing here: all of them are needed.
+        assert_eq!(verity(&keeping(&fields)), Err(NoContent::NoVerity));
     }
 
     fn all_but(missing: Hook) -> Vec<Hook> {
@@ -332,7 +402,7 @@ mod tests {
     fn pins_need_ima_with_sha256() {
         let machine = tempfile::tempdir().unwrap();
         let root = Root(machine.path());
-        let pinning = || bundle(|image| image.pins = BTreeMap::from([((b"/bin/true".to_vec(), [1; 32]), 0)]));
+        let pinning = || pinning(Measure::Sha256);
         let said = refusal(pinning(), Hook::ALL, &types(&[]), root).unwrap();
         assert!(said.contains("CONFIG_IMA") && said.contains("web"), "{said}");
         assert_eq!(refusal(bundle(|_| {}), Hook::ALL, &types(&[]), root), None, "no pins, no need");

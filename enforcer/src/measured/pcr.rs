@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-use crate::policy::{
-    digest::{ContentDigest, DigestError},
-    image::hex,
-};
+use crate::policy::digest::{ContentDigest, DigestError};
 
 /// Number of a register, 0 to 23. Holding one means the number exists, not that anything was measured into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,7 +117,7 @@ impl FromStr for PcrValue {
 
 impl fmt::Display for PcrValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use enforcer_common::abi::Grant;
+use enforcer_common::abi::{Grant, Measure};
 
 use super::{
     automaton::{Dfa, Limits, Subsets, TooComplex},
@@ -138,10 +138,11 @@ fn exact_names(rules: &[&ObjectRule], patterns: Option<&Dfa<Granted>>) -> BTreeM
 }
 
 /// The contents that pinned programs may have.
-fn pins(policy: &Policy) -> BTreeMap<(Vec<u8>, [u8; 32]), u32> {
+fn pins(policy: &Policy) -> BTreeMap<(Vec<u8>, Measure, [u8; 32]), u32> {
     let mut pins = BTreeMap::new();
     for pin in &policy.pins {
-        pins.entry((pin.name.clone(), pin.digest.0)).or_insert(pin.rule);
+        let key = (pin.name.clone(), pin.content.measure, pin.content.digest.0);
+        pins.entry(key).or_insert(pin.rule);
     }
     pins
 }

@@ -1,12 +1,15 @@
-//! SHA-256 digests as policies and events write them: 64 hexadecimal digits.
+//! What files hold, as policies and events write it: SHA-256 digests as 64 hexadecimal digits, fs-verity digests as
+//! `sha256:` and 64 digits.
 
 use std::{fmt, io, str::FromStr};
 
+use enforcer_common::{
+    abi::{Digest, Measure, digest_of},
+    decide::Contents,
+};
 use sha2::{Digest as _, Sha256};
 
-use super::image::hex;
-
-/// The SHA-256 of a file's content.
+/// The SHA-256 of a file's content, or of the description of it that fs-verity keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContentDigest(pub [u8; 32]);
 
@@ -16,6 +19,11 @@ pub enum DigestError {
     /// Not 64 digits.
     #[error("a SHA-256 digest has 64 hexadecimal digits, this has {0} characters")]
     Length(usize),
+    /// An fs-verity digest without its algorithm, or with another.
+    #[error(
+        "an fs-verity digest is `{PREFIX}` and 64 hexadecimal digits; this does not start with `{PREFIX}`"
+    )]
+    Algorithm,
     /// Something else between them.
     #[error("`{found}` is no hexadecimal digit")]
     Digit {
@@ -24,6 +32,91 @@ pub enum DigestError {
         /// What it is.
         found: char,
     },
+}
+
+/// How an fs-verity digest starts: with its algorithm. Those made with SHA-512 cannot be compared.
+pub(super) const PREFIX: &str = "sha256:";
+
+/// A content that a program may have, by one of its digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pinned {
+    /// Which.
+    pub measure: Measure,
+    /// The digest.
+    pub digest: ContentDigest,
+}
+
+impl Pinned {
+    /// Reads a digest as `sha256sum` or `fsverity digest` prints it.
+    ///
+    /// # Errors
+    /// [`DigestError`].
+    pub fn parse(measure: Measure, text: &str) -> Result<Self, DigestError> {
+        let digest = match measure {
+            Measure::Sha256 => text.parse()?,
+            Measure::FsVerity => fsverity(text)?,
+        };
+        Ok(Self { measure, digest })
+    }
+}
+
+/// As the value of its key in a policy: the digest with what its kind puts before it.
+impl fmt::Display for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.measure {
+            Measure::Sha256 => write!(f, "{}", self.digest),
+            Measure::FsVerity => write!(f, "{PREFIX}{}", self.digest),
+        }
+    }
+}
+
+/// Reads an fs-verity digest.
+///
+/// # Errors
+/// [`DigestError`].
+pub fn fsverity(text: &str) -> Result<ContentDigest, DigestError> {
+    let digits = text.strip_prefix(PREFIX).ok_or(DigestError::Algorithm)?;
+    digits.parse().map_err(|error| match error {
+        DigestError::Digit { at, found } => DigestError::Digit { at: at + PREFIX.len(), found },
+        other => other,
+    })
+}
+
+/// What is known of what a file holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// SHA-256 of all of it.
+    pub sha256: Option<ContentDigest>,
+    /// Its fs-verity digest.
+    pub fsverity: Option<ContentDigest>,
+}
+
+impl Known {
+    /// The SHA-256 alone.
+    #[must_use]
+    pub const fn sha256(digest: ContentDigest) -> Self {
+        Self { sha256: Some(digest), fsverity: None }
+    }
+
+    /// Whether nothing is known.
+    #[must_use]
+    pub const fn is_nothing(&self) -> bool {
+        self.sha256.is_none() && self.fsverity.is_none()
+    }
+
+    /// What is known, each as a policy would list it; the stronger first: no read of a file with fs-verity returns anything
+    /// else.
+    pub fn pins(&self) -> impl Iterator<Item = Pinned> {
+        let pinned = |measure, digest: Option<_>| digest.map(|digest| Pinned { measure, digest });
+        pinned(Measure::FsVerity, self.fsverity).into_iter().chain(pinned(Measure::Sha256, self.sha256))
+    }
+
+    /// Hands it over in the form that the decision takes.
+    pub fn with_contents<T>(&self, decide: impl FnOnce(Contents<'_>) -> T) -> T {
+        let [sha256, fsverity]: [Option<Digest>; 2] =
+            [self.sha256, self.fsverity].map(|digest| digest.map(|digest| digest_of(digest.0)));
+        decide(Contents::of(sha256.as_ref(), fsverity.as_ref()))
+    }
 }
 
 impl ContentDigest {
@@ -67,7 +160,7 @@ impl FromStr for ContentDigest {
 
 impl fmt::Display for ContentDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -86,5 +179,10 @@ mod tests {
         let prefixed = format!("sha256:{empty}");
         assert_eq!(prefixed.parse::<ContentDigest>(), Err(DigestError::Digit { at: 0, found: 's' }));
         assert_eq!("é".parse::<ContentDigest>(), Err(DigestError::Digit { at: 0, found: 'é' }));
+        assert_eq!(Pinned::parse(Measure::FsVerity, &prefixed).unwrap().to_string(), prefixed);
+        assert_eq!(fsverity(empty), Err(DigestError::Algorithm));
+        assert_eq!(fsverity(&format!("sha512:{empty}")), Err(DigestError::Algorithm));
+        assert_eq!(fsverity("sha256:e3b0"), Err(DigestError::Length(4)));
+        assert_eq!(fsverity("sha256:g"), Err(DigestError::Digit { at: 7, found: 'g' }));
     }
 }

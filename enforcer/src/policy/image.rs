@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use enforcer_common::{
-    abi::{ACCEPT_CELLS, Grant, PortRange},
+    abi::{ACCEPT_CELLS, Grant, Measure, PortRange},
     hook::Privilege,
     net::Flow,
     rights::Rights,
@@ -37,8 +37,8 @@ pub struct PolicyImage {
     pub netlink: u32,
     /// Exact names and what they grant, with everything the patterns grant on the same name folded in.
     pub exact: BTreeMap<Vec<u8>, Grant>,
-    /// The contents that pinned programs may have, by name and SHA-256, with the (first) rule that lists each.
-    pub pins: BTreeMap<(Vec<u8>, [u8; 32]), u32>,
+    /// The contents that pinned programs may have, by name and digest, with the (first) rule that lists each.
+    pub pins: BTreeMap<(Vec<u8>, Measure, [u8; 32]), u32>,
     /// The automaton of the patterns; absent when there are none.
     pub automaton: Option<Automaton>,
     /// Network prefixes (address, bits 0..=128; v4 as v4-mapped) and their port ranges: sorted, disjoint, with those
@@ -139,10 +139,16 @@ impl PolicyImage {
             })
     }
 
+    /// Whether it pins programs by this kind of digest.
+    #[must_use]
+    pub fn has_pins(&self, wanted: Measure) -> bool {
+        self.pins.keys().any(|(_, measure, _)| *measure == wanted)
+    }
+
     /// The one binary form: little endian, lengths before contents. For digests, not for storage.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer(b"enforcer image 2\n".to_vec());
+        let mut out = Writer(b"enforcer image 3\n".to_vec());
         out.bytes(self.name.as_bytes());
         out.0.extend(self.modes);
         out.u32(self.switches);
@@ -167,7 +173,7 @@ impl PolicyImage {
     /// SHA-256 of what goes into the shared tables. Images that agree on it can share one table.
     #[must_use]
     pub fn tables_digest(&self) -> [u8; 32] {
-        let mut out = Writer(b"enforcer tables 2\n".to_vec());
+        let mut out = Writer(b"enforcer tables 3\n".to_vec());
         self.write_tables(&mut out);
         Sha256::digest(out.0).into()
     }
@@ -179,8 +185,9 @@ impl PolicyImage {
             out.u16s(&accept_row(Some(grant)));
         }
         out.len(self.pins.len());
-        for ((name, digest), rule) in &self.pins {
+        for ((name, measure, digest), rule) in &self.pins {
             out.bytes(name);
+            out.u32(measure.code());
             out.0.extend(digest);
             out.u32(*rule);
         }
@@ -210,7 +217,7 @@ impl PolicyImage {
     /// A form for people and golden files. Every difference between images shows.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut text = format!("image {}\ndigest {}\n", self.name, hex(&self.digest()));
+        let mut text = format!("image {}\ndigest {}\n", self.name, hex::encode(self.digest()));
         let modes = Family::ALL.iter().map(|family| {
             let mode = Mode::from_code(self.modes[usize::from(family.code())]).map_or("?", Mode::name);
             format!("{family}={mode}")
@@ -233,8 +240,8 @@ impl PolicyImage {
         for (name, grant) in &self.exact {
             let _ = writeln!(text, "exact {:?} {}", Shown(name), granted(grant));
         }
-        for ((name, digest), rule) in &self.pins {
-            let _ = writeln!(text, "pin {:?} sha256 {} rule {rule}", Shown(name), hex(digest));
+        for ((name, measure, digest), rule) in &self.pins {
+            let _ = writeln!(text, "pin {:?} {measure} {} rule {rule}", Shown(name), hex::encode(digest));
         }
         if let Some(automaton) = &self.automaton {
             automaton.write_text(&mut text);
@@ -327,15 +334,6 @@ fn byte_ranges(members: &[u8]) -> String {
         if low == high { shown(*low) } else { format!("{}-{}", shown(*low), shown(*high)) }
     };
     ranges.iter().map(shown_range).collect::<Vec<_>>().join(" ")
-}
-
-/// Lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Bytes as a quoted string.

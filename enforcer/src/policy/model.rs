@@ -13,7 +13,7 @@ use enforcer_common::{
 };
 
 use super::{
-    containers::ContainerSelector, digest::ContentDigest, families::SocketFamily, glob::Glob, net::Reach,
+    containers::ContainerSelector, digest::Pinned, families::SocketFamily, glob::Glob, net::Reach,
     source::Span,
 };
 
@@ -94,7 +94,7 @@ pub struct PinRule {
     /// The program's path.
     pub name: Vec<u8>,
     /// What it may hold.
-    pub digest: ContentDigest,
+    pub content: Pinned,
 }
 
 /// A policy's name: `[a-z0-9][a-z0-9._-]{0,63}`, so that it can be a file name and a metric's label.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use enforcer_common::{
+    abi::Measure,
     hook::Privilege,
     net::Direction,
     rights::Rights,
@@ -24,7 +25,7 @@ use super::{
     automaton::Nfa,
     containers::{self, ContainerSelector},
     diagnostics::{Code, Diagnostic, Diagnostics},
-    digest::{ContentDigest, DigestError},
+    digest::{ContentDigest, DigestError, PREFIX, Pinned},
     families::{self, SocketFamily},
     glob::{Glob, GlobError},
     model::{
@@ -227,7 +228,7 @@ enum Program<'a> {
     /// Whatever it holds.
     Any(Text<'a>),
     /// With one of these contents.
-    Pinned { path: Text<'a>, digests: Vec<Text<'a>>, span: Span },
+    Pinned { path: Text<'a>, digests: Vec<(Measure, Text<'a>)>, span: Span },
 }
 
 /// Values by key.
@@ -249,7 +250,7 @@ struct Draft {
 
 enum Meaning {
     Object(Glob, Rights),
-    Pinned(Glob, Vec<ContentDigest>),
+    Pinned(Glob, Vec<Pinned>),
     Address(AddressRule, Direction),
 }
 
@@ -343,7 +344,7 @@ impl<'s> Reader<'s> {
                 Meaning::Object(glob, rights) => policy.objects.push(ObjectRule { rule, glob, rights }),
                 Meaning::Pinned(glob, digests) => {
                     let name = glob.literal().unwrap_or_default().to_vec();
-                    let pin = |digest| PinRule { rule, name: name.clone(), digest };
+                    let pin = |content| PinRule { rule, name: name.clone(), content };
                     policy.pins.extend(digests.into_iter().map(pin));
                     policy.objects.push(ObjectRule { rule, glob, rights: Rights::EXEC_PINNED });
                 }
@@ -454,24 +455,31 @@ impl<'s> Reader<'s> {
                 return None;
             }
         };
-        let (mut path, mut digests, mut complete) = (None, None, true);
+        let (mut path, mut digests, mut complete) = (None, None::<Vec<_>>, true);
         for (key, value) in table {
             let at: Span = value.span().into();
-            match (&**key.get_ref(), value.get_ref()) {
-                ("path", DeValue::String(text)) => path = Some(Text { text, span: at }),
-                ("sha256", DeValue::String(text)) => digests = Some(vec![Text { text, span: at }]),
-                ("sha256", DeValue::Array(items)) => {
-                    let texts: Vec<_> = items.iter().filter_map(|item| self.item("sha256", item)).collect();
-                    complete &= texts.len() == items.len();
-                    digests = Some(texts);
+            let name = &**key.get_ref();
+            match (name, Measure::from_name(name), value.get_ref()) {
+                ("path", _, DeValue::String(text)) => path = Some(Text { text, span: at }),
+                (_, Some(measure), DeValue::String(text)) => {
+                    digests.get_or_insert_default().push((measure, Text { text, span: at }));
                 }
-                (known @ ("path" | "sha256"), other) => {
-                    let wanted = if known == "path" { Type::Text } else { Type::OneOrMore };
-                    let message = format!("`{known}` must be {}, not {}", wanted.describe(), found(other));
+                (_, Some(measure), DeValue::Array(items)) => {
+                    let texts: Vec<_> = items.iter().filter_map(|item| self.item(name, item)).collect();
+                    complete &= texts.len() == items.len();
+                    if items.is_empty() {
+                        self.no_digest(name, at);
+                        complete = false;
+                    }
+                    digests.get_or_insert_default().extend(texts.into_iter().map(|text| (measure, text)));
+                }
+                ("path", _, other) | (_, Some(_), other) => {
+                    let wanted = if name == "path" { Type::Text } else { Type::OneOrMore };
+                    let message = format!("`{name}` must be {}, not {}", wanted.describe(), found(other));
                     self.found.push(Diagnostic::error(Code::WrongType, message).at(at, ""));
                     complete = false;
                 }
-                (unknown, _) => {
+                (unknown, None, _) => {
                     let help = match schema::closest(unknown, schema::PROGRAM_KEYS.iter().copied()) {
                         Some(close) => format!("did you mean `{close}`?"),
                         None => format!("a program has: {}", schema::PROGRAM_KEYS.join(", ")),
@@ -487,7 +495,7 @@ impl<'s> Reader<'s> {
             (Some(path), None) => {
                 let help =
                     format!("to allow it whatever it holds, write the path alone: {}", quoted(path.text));
-                Some(("sha256", help))
+                Some(("sha256` or `fsverity", help))
             }
             _ => None,
         };
@@ -657,21 +665,18 @@ impl<'s> Reader<'s> {
             ));
             return;
         }
-        if digests.is_empty() {
-            let error =
-                Diagnostic::error(Code::BadDigest, "`sha256` is empty: the program could never start");
-            self.found
-                .push(error.at(span, "").help("list the contents it may have, or leave the program out"));
-        }
-        let read: Vec<_> = digests.iter().filter_map(|text| Some((self.digest(*text)?, text.span))).collect();
+        let read: Vec<_> = digests
+            .iter()
+            .filter_map(|(measure, text)| Some((self.digest(*measure, *text)?, text.span)))
+            .collect();
         let Some(glob) = glob.filter(|_| !read.is_empty() && read.len() == digests.len()) else { return };
-        let new = |reader: &mut Self, digest: &ContentDigest, span| {
-            reader.first_time(list, format!("{} sha256 {digest}", glob.text()), span)
+        let new = |reader: &mut Self, content: &Pinned, span| {
+            reader.first_time(list, format!("{} {} {content}", glob.text(), content.measure), span)
         };
-        let digests: Vec<ContentDigest> = read
+        let digests: Vec<Pinned> = read
             .into_iter()
-            .filter(|(digest, span)| new(self, digest, *span))
-            .map(|(digest, _)| digest)
+            .filter(|(content, span)| new(self, content, *span))
+            .map(|(content, _)| content)
             .collect();
         if let Some(entry) = pinned_entry(path.text, &digests) {
             let origin = self.origin(format!("{list} {entry}"), span);
@@ -679,20 +684,34 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn digest(&mut self, text: Text<'_>) -> Option<ContentDigest> {
-        let error = match text.text.parse() {
-            Ok(digest) => return Some(digest),
+    /// An empty list of digests.
+    fn no_digest(&mut self, key: &str, span: Span) {
+        let message = format!("`{key}` is empty: no content would do");
+        let error = Diagnostic::error(Code::BadDigest, message);
+        self.found.push(error.at(span, "").help("list the contents it may have, or leave the program out"));
+    }
+
+    fn digest(&mut self, measure: Measure, text: Text<'_>) -> Option<Pinned> {
+        let error = match Pinned::parse(measure, text.text) {
+            Ok(content) => return Some(content),
             Err(error) => error,
         };
+        let source = match measure {
+            Measure::Sha256 => SHA256SUM,
+            Measure::FsVerity => FSVERITY,
+        };
         let (span, help) = match &error {
-            DigestError::Digit { .. } if text.text.starts_with("sha256:") => (
+            DigestError::Digit { .. } if measure == Measure::Sha256 && text.text.starts_with(PREFIX) => (
                 text.span,
-                format!("write the digits alone: {}", quoted(text.text.trim_start_matches("sha256:"))),
+                format!(
+                    "write the digits alone: {}; if it is an fs-verity digest, its key is `fsverity`",
+                    quoted(text.text.trim_start_matches(PREFIX))
+                ),
             ),
             DigestError::Digit { at, found } => {
-                (self.inside(text, *at..*at + found.len_utf8()), SHA256SUM.to_owned())
+                (self.inside(text, *at..*at + found.len_utf8()), source.to_owned())
             }
-            DigestError::Length(_) => (text.span, SHA256SUM.to_owned()),
+            DigestError::Length(_) | DigestError::Algorithm => (text.span, source.to_owned()),
         };
         let error = Diagnostic::error(Code::BadDigest, error.to_string());
         self.found.push(error.at(span, "").help(help));
@@ -1091,15 +1110,23 @@ fn list_name(table: &str, key: &str) -> &'static str {
 /// Where digests come from.
 const SHA256SUM: &str = "`sha256sum FILE` prints it; the suggestion in a denial's event has it, too";
 
+/// Where fs-verity digests come from.
+const FSVERITY: &str = "`fsverity digest FILE` prints it for files with 4096-byte blocks, `fsverity measure FILE` for those \
+                        that have it enabled; only SHA-256 can be compared";
+
 /// A program that is pinned to contents, as TOML. `None` without contents.
-pub(super) fn pinned_entry(path: &str, digests: &[ContentDigest]) -> Option<String> {
-    let quote = |digest: &ContentDigest| format!("\"{digest}\"");
-    let digests = match digests {
-        [] => return None,
-        [one] => quote(one),
-        several => format!("[{}]", several.iter().map(quote).collect::<Vec<_>>().join(", ")),
-    };
-    Some(format!("{{ path = {}, sha256 = {digests} }}", quoted(path)))
+pub(super) fn pinned_entry(path: &str, contents: &[Pinned]) -> Option<String> {
+    let lists = Measure::ALL.iter().filter_map(|measure| {
+        let digests = contents.iter().filter(|content| content.measure == *measure);
+        let digests: Vec<String> = digests.map(|content| format!("\"{content}\"")).collect();
+        match digests.as_slice() {
+            [] => None,
+            [one] => Some(format!("{measure} = {one}")),
+            several => Some(format!("{measure} = [{}]", several.join(", "))),
+        }
+    });
+    let lists: Vec<String> = lists.collect();
+    (!lists.is_empty()).then(|| format!("{{ path = {}, {} }}", quoted(path), lists.join(", ")))
 }
 
 /// A TOML string.

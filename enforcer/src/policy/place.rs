@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use enforcer_common::{
-    abi::{ExactKey, Grant, Head, Pin, PinKey, PortRange, PortSpan, PrefixKey, content, digest_of},
+    abi::{ExactKey, Grant, Head, Measure, Pin, PinKey, PortRange, PortSpan, PrefixKey, content, digest_of},
     hash::{Key, hash_of},
 };
 use zerocopy::IntoBytes as _;
@@ -93,7 +93,8 @@ pub fn head(image: &PolicyImage, placement: &Placement) -> Head {
         content: bit(!image.exact.is_empty(), content::EXACT)
             | bit(!image.prefixes.is_empty(), content::PREFIXES)
             | bit(image.has_interpreters(), content::INTERPRETERS)
-            | bit(!image.pins.is_empty(), content::PINS),
+            | bit(image.has_pins(Measure::Sha256), content::PINS)
+            | bit(image.has_pins(Measure::FsVerity), content::VERITY_PINS),
         ..Head::EMPTY
     };
     match &image.automaton {
@@ -127,8 +128,13 @@ fn exact_key(table: u32, name: &[u8], key: Key) -> ExactKey {
 /// The entries of the map of contents.
 pub fn pins(image: &PolicyImage, placement: &Placement, key: Key) -> impl Iterator<Item = (PinKey, Pin)> {
     let table = placement.table;
-    image.pins.iter().map(move |((name, digest), rule)| {
-        let key = PinKey { name: exact_key(table, name, key), digest: digest_of(*digest) };
+    image.pins.iter().map(move |((name, measure, digest), rule)| {
+        let key = PinKey {
+            name: exact_key(table, name, key),
+            digest: digest_of(*digest),
+            measure: measure.code(),
+            reserved: 0,
+        };
         (key, Pin { rule: *rule, reserved: 0 })
     })
 }

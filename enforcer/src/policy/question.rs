@@ -3,7 +3,6 @@
 use std::{fmt, net::IpAddr, str::FromStr as _};
 
 use enforcer_common::{
-    abi::digest_of,
     decide::{Bytes, Request},
     hook::Privilege,
     net::{Direction, Flow, of_socket_class},
@@ -13,10 +12,13 @@ use enforcer_common::{
 use serde_json::Value;
 
 use super::{
-    digest::{ContentDigest, DigestError},
+    digest::{DigestError, Known, PREFIX, fsverity},
     families::{self, SocketFamily},
     net::{AddressRule, Host, Protocol, address_of, key_of},
 };
+
+/// Stands before an fs-verity digest.
+const VERITY: &str = "fsverity=";
 
 /// A request to decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +34,8 @@ pub enum Question {
     Content {
         /// Path.
         name: Vec<u8>,
-        /// SHA-256 of the file.
-        digest: ContentDigest,
+        /// What is known of it.
+        known: Known,
     },
     /// Rights on a file without a name.
     Unnamed {
@@ -95,6 +97,9 @@ pub enum QuestionError {
     /// An address that is none, or many.
     #[error("`{0}` is not one address with one port, e.g. `tcp 10.0.0.1:443`")]
     BadAddress(String),
+    /// A content of which nothing is said.
+    #[error("a digest stands between `content` and the path")]
+    NoDigest,
     /// A digest that is none.
     #[error(transparent)]
     BadDigest(#[from] DigestError),
@@ -123,10 +128,10 @@ impl Question {
     ///
     /// # Errors
     /// [`QuestionError::BadName`] for what is no absolute path.
-    pub fn content(name: impl Into<Vec<u8>>, digest: ContentDigest) -> Result<Self, QuestionError> {
+    pub fn content(name: impl Into<Vec<u8>>, known: Known) -> Result<Self, QuestionError> {
         let name = name.into();
         match name.first() {
-            Some(b'/') => Ok(Self::Content { name, digest }),
+            Some(b'/') => Ok(Self::Content { name, known }),
             _ => Err(QuestionError::BadName(String::from_utf8_lossy(&name).into_owned())),
         }
     }
@@ -153,7 +158,8 @@ impl Question {
     }
 
     /// Reads a line: a kind and what it is about, e.g. `read /etc/passwd`, `exec+write /x`, `connect tcp 10.0.0.1:443`,
-    /// `privilege mount`, `socket netlink raw`, `anonymous-exec`, `unlinked read`, `content SHA256 /usr/bin/x`.
+    /// `privilege mount`, `socket netlink raw`, `anonymous-exec`, `unlinked read`, `content SHA256 /usr/bin/x`,
+    /// `content fsverity=sha256:DIGEST /usr/bin/x`; both digests, if both are known.
     ///
     /// # Errors
     /// [`QuestionError`] for other lines.
@@ -189,10 +195,21 @@ impl Question {
                 Ok(Self::Socket { family: socket_family(family)?, raw })
             }
             "content" => {
-                let at = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
-                let (digest, name) = rest.split_at(at);
-                let digest: ContentDigest = String::from_utf8_lossy(digest).parse()?;
-                Self::content(name.get(1..).unwrap_or_default(), digest)
+                let (mut known, mut rest) = (Known::default(), rest);
+                // Digests first: none starts like a path.
+                while !rest.starts_with(b"/") {
+                    let at = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+                    let word = String::from_utf8_lossy(&rest[..at]).into_owned();
+                    rest = rest.get(at + 1..).unwrap_or_default();
+                    match word.strip_prefix(VERITY) {
+                        Some(digest) => known.fsverity = Some(fsverity(digest)?),
+                        None => known.sha256 = Some(word.parse()?),
+                    }
+                }
+                if known.is_nothing() {
+                    return Err(QuestionError::NoDigest);
+                }
+                Self::content(rest, known)
             }
             "unlinked" => {
                 Ok(Self::Unnamed { name: Vec::new(), why: Reason::Unlinked, needed: rights(text.trim())? })
@@ -215,10 +232,17 @@ impl Question {
         let needed = || event_rights(field("needed"));
         let name = || text("path").or_else(|| text("name")).ok_or(QuestionError::Field("object.path"));
         match text("kind").ok_or(QuestionError::Field("object.kind"))? {
-            "name" | "path" | "file" | "unix" | "argument" => match text("sha256") {
-                Some(digest) => Self::content(name()?, digest.parse()?),
-                None => Self::object(name()?, needed()?),
-            },
+            "name" | "path" | "file" | "unix" | "argument" => {
+                let known = Known {
+                    sha256: text("sha256").map(str::parse).transpose()?,
+                    fsverity: text("fsverity").map(fsverity).transpose()?,
+                };
+                if known.is_nothing() {
+                    Self::object(name()?, needed()?)
+                } else {
+                    Self::content(name()?, known)
+                }
+            }
             "unnamed" => {
                 let why =
                     text("reason").and_then(Reason::from_name).filter(|why| *why == Reason::Unreachable);
@@ -260,8 +284,8 @@ impl Question {
     pub fn with_request<T>(&self, decide: impl FnOnce(&Request<'_, Bytes<'_>>) -> T) -> T {
         match self {
             Self::Object { name, needed } => decide(&Request::Object { name: &Bytes(name), needed: *needed }),
-            Self::Content { name, digest } => {
-                decide(&Request::Content { name: &Bytes(name), digest: digest_of(digest.0) })
+            Self::Content { name, known } => {
+                known.with_contents(|contents| decide(&Request::Content { name: &Bytes(name), contents }))
             }
             Self::Unnamed { name, why, needed } => {
                 decide(&Request::Unnamed { name: &Bytes(name), why: *why, needed: *needed })
@@ -308,8 +332,15 @@ impl fmt::Display for Question {
             Self::Object { name, needed } => {
                 write!(f, "{} {}", rights(needed), String::from_utf8_lossy(name))
             }
-            Self::Content { name, digest } => {
-                write!(f, "content {digest} {}", String::from_utf8_lossy(name))
+            Self::Content { name, known } => {
+                f.write_str("content ")?;
+                if let Some(digest) = known.sha256 {
+                    write!(f, "{digest} ")?;
+                }
+                if let Some(digest) = known.fsverity {
+                    write!(f, "{VERITY}{PREFIX}{digest} ")?;
+                }
+                f.write_str(&String::from_utf8_lossy(name))
             }
             Self::Unnamed { why, needed, .. } => write!(f, "{why} {}", rights(needed)),
             Self::AnonymousExec => f.write_str("anonymous-exec"),
@@ -438,6 +469,9 @@ mod tests {
             "anonymous-exec",
             "unlinked exec",
             "content e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 /a b",
+            "content fsverity=sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 /a b",
+            "content e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 \
+             fsverity=sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad /a b",
         ];
         for line in same {
             assert_eq!(Question::from_line(line.as_bytes()).map(|it| it.to_string()).as_deref(), Ok(line));
@@ -457,6 +491,8 @@ mod tests {
             "socket inet odd",
             "content /x",
             "content e3b0 /x",
+            "content fsverity=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 /x",
+            "content fsverity=sha256:e3b0 /x",
             "content e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
             "content e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 x",
         ];

@@ -84,7 +84,7 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// Keys of a program that is pinned to contents.
-pub const PROGRAM_KEYS: &[&str] = &["path", "sha256"];
+pub const PROGRAM_KEYS: &[&str] = &["path", "sha256", "fsverity"];
 
 /// The type of a key, if there is such a key.
 #[must_use]

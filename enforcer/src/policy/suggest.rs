@@ -9,7 +9,7 @@ use enforcer_common::{
 };
 
 use super::{
-    digest::ContentDigest,
+    digest::Pinned,
     families::SocketFamily,
     glob::Glob,
     model::{OBJECT_LISTS, Switch},
@@ -35,7 +35,7 @@ pub enum Value {
     /// Add this to its list.
     Entry(String),
     /// Add this program with this content to its list.
-    Pinned(String, ContentDigest),
+    Pinned(String, Pinned),
     /// Set it to `true`.
     On,
 }
@@ -55,8 +55,8 @@ impl Suggestion {
     pub fn line(&self) -> String {
         match &self.value {
             Value::Entry(entry) => format!("{} = [{}]", self.key, quoted(entry)),
-            Value::Pinned(path, digest) => {
-                let entry = pinned_entry(path, std::slice::from_ref(digest)).unwrap_or_default();
+            Value::Pinned(path, content) => {
+                let entry = pinned_entry(path, std::slice::from_ref(content)).unwrap_or_default();
                 format!("{} = [{entry}]", self.key)
             }
             Value::On => format!("{} = true", self.key),
@@ -75,9 +75,11 @@ impl fmt::Display for Suggestion {
 pub fn suggest(question: &Question) -> Vec<Suggestion> {
     match question {
         Question::Object { name, needed } => object(name, *needed),
-        Question::Content { name, digest } => {
-            let value = Value::Pinned(Glob::escape(name), *digest);
-            vec![Suggestion { table: "exec", key: "allow", value }]
+        // One digest is enough; where there is an fs-verity digest, the policy goes by such.
+        Question::Content { name, known } => {
+            let pinned = |content| Value::Pinned(Glob::escape(name), content);
+            let suggestion = |value| Suggestion { table: "exec", key: "allow", value };
+            known.pins().next().map(pinned).map(suggestion).into_iter().collect()
         }
         Question::Unnamed { why: Reason::Unlinked, needed, .. } => {
             let is_code = needed.0 & (Rights::EXEC.0 | Rights::LIBRARY.0) != 0;
@@ -128,7 +130,9 @@ pub const fn no_suggestion(decision: &Decision) -> &'static str {
         Reason::PathTooLong => "no rule can: names end at 4096 bytes",
         Reason::Internal => "no rule can: the enforcer could not find out what was asked",
         Reason::NoPolicy => "install a policy for this workload",
-        Reason::Digest => "say what the program holds: `--sha256 DIGEST`, or ask where the file is",
+        Reason::Digest => {
+            "say what the program holds: `--sha256 DIGEST` or `--fsverity sha256:DIGEST`, or ask where the file is"
+        }
         Reason::Unverifiable => "no rule can: pinned programs cannot lie on this file system",
         Reason::SocketFamily => "no rule can: policies do not know this socket family",
         _ => "no rule can",
@@ -198,6 +202,11 @@ mod tests {
                 "content e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 /a b",
                 &["[exec] allow = [{ path = \"/a b\", sha256 = \
                    \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\" }]"],
+            ),
+            (
+                "content fsverity=sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 /a b",
+                &["[exec] allow = [{ path = \"/a b\", fsverity = \
+                   \"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\" }]"],
             ),
             ("socket 63", &[]),
         ];

@@ -79,6 +79,34 @@ fn socket_option<T: Copy>(socket: BorrowedFd<'_>, option: libc::c_int, value: &m
     if usize::try_from(len) == Ok(size_of::<T>()) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
+/// The fs-verity digest of an open file, if it has one that was made with SHA-256.
+///
+/// # Errors
+/// What `FS_IOC_MEASURE_VERITY` fails with, other than that there is none, or that the file system has no fs-verity.
+pub fn fsverity_digest(file: BorrowedFd<'_>) -> io::Result<Option<[u8; 32]>> {
+    const SHA256: u16 = 1;
+    /// `struct fsverity_digest` with room for SHA-256.
+    #[repr(C)]
+    struct Measured {
+        algorithm: u16,
+        size: u16,
+        digest: [u8; 32],
+    }
+    /// `_IOWR('f', 134, struct fsverity_digest)`: the four bytes before the digest count.
+    const FS_IOC_MEASURE_VERITY: libc::Ioctl = 0xc004_6686_u32 as libc::Ioctl;
+    let mut measured = Measured { algorithm: 0, size: 32, digest: [0; 32] };
+    // SAFETY: `measured` has room for as many bytes of a digest as it says, and outlives the call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_MEASURE_VERITY, &raw mut measured) };
+    match check(i64::from(result)) {
+        Ok(_) => Ok((measured.algorithm == SHA256).then_some(measured.digest)),
+        // EOVERFLOW: a longer digest, so of the other algorithm.
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENODATA | libc::ENOTTY | libc::EOPNOTSUPP | libc::EOVERFLOW) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
 /// Time since boot with sleep included: the clock of event records.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fmt, io, time::Duration};
 
 use super::{Digest, Name, NvIndex, Tcti};
-use crate::{measured::pcr::PcrIndex, policy::image::hex};
+use crate::measured::pcr::PcrIndex;
 
 /// Why a TPM did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +52,8 @@ pub enum TpmError {
     /// Not the enrolled machine's TPM, or a false one.
     #[error(
         "this is not the enrolled TPM: its endorsement key is {}, not {}; if the chip or the mainboard was replaced, enrol again",
-        hex(found),
-        hex(expected)
+        hex::encode(found),
+        hex::encode(expected)
     )]
     OtherTpm {
         /// Pinned SHA-256 of the endorsement key's public area.
@@ -65,8 +65,8 @@ pub enum TpmError {
     #[error(
         "the TPM's attestation key is {}, not the enrolled {}: its endorsement hierarchy was changed, or the key is \
          false; if it was you, enrol again",
-        hex(found),
-        hex(expected)
+        hex::encode(found),
+        hex::encode(expected)
     )]
     OtherAk {
         /// Pinned Name.

@@ -29,7 +29,7 @@ use super::{
     EkCertificate, Identity, TpmError,
     code::{Meaning, Refusal},
     connection::{Connection, Refused},
-    credential, wire,
+    credential, name_of, wire,
 };
 use crate::sys;
 
@@ -75,7 +75,7 @@ impl Connection {
             return Ok(key.clone());
         }
         let key = self.primary(attestation_template())?;
-        let found = wire::name_of(&key.public);
+        let found = name_of(&key.public);
         if let Some(pins) = self.pins
             && pins.ak_name != found
         {
@@ -110,7 +110,7 @@ impl Connection {
         Ok(Identity {
             ek_sha256: Sha256::digest(&endorsement.public).into(),
             ek_public: endorsement.public,
-            ak_name: wire::name_of(&attestation.public),
+            ak_name: name_of(&attestation.public),
             ak_public: attestation.public,
             ek_certificate: self.certificate()?,
         })
@@ -145,7 +145,7 @@ impl Connection {
             .map_err(|wire::Malformed| malformed("the endorsement key is not made from its template"))?;
         let secret: [u8; 32] =
             sys::random().map_err(|source| TpmError::System { what: "random bytes", source })?;
-        let challenge = credential::wrap(&secret, point, &wire::name_of(&attestation.public))
+        let challenge = credential::wrap(&secret, point, &name_of(&attestation.public))
             .map_err(|error| malformed(&error.to_string()))?;
         let session = self.command("TPM2_StartAuthSession", |context| {
             context.start_auth_session(

@@ -50,20 +50,17 @@ use p256::ecdsa::Signature;
 use self::absent::Connection;
 #[cfg(feature = "tpm")]
 use self::connection::Connection;
+#[cfg(fuzzing)]
+pub use self::quote::is_quote;
 use self::worker::Worker;
 pub use self::{
     error::{SlotStep, TpmError},
     quote::{QuoteError, Quoted, SignedQuote},
     tcti::{Tcti, TctiError},
-    wire::{Point, name_of},
+    wire::Point,
 };
+pub use crate::bundle::approval::{Digest, Name, name_of};
 use crate::measured::pcr::{PcrIndex, PcrValues};
-
-/// A SHA-256 digest.
-pub type Digest = [u8; 32];
-
-/// What a TPM calls an object: the number of SHA-256, then the digest of the object's public area.
-pub type Name = [u8; 34];
 
 /// How long a whole use of the TPM may take. Chips need one to two seconds.
 pub const DEADLINE: Duration = Duration::from_secs(30);

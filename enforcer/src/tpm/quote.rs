@@ -10,7 +10,7 @@ use p256::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier as
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Digest, Name,
+    Digest, Name, name_of,
     wire::{self, Malformed, Reader},
 };
 use crate::measured::pcr::{PcrIndex, PcrValue};
@@ -55,8 +55,8 @@ pub enum QuoteError {
     #[error(
         "the quote is by the key {}, not by the enrolled one {}: this is another TPM, or its endorsement hierarchy was \
          changed; enrol again if that was you",
-        hex(found),
-        hex(expected)
+        hex::encode(found),
+        hex::encode(expected)
     )]
     OtherKey {
         /// The pinned Name.
@@ -106,7 +106,7 @@ impl SignedQuote {
         nonce: &Digest,
         pcrs: &BTreeSet<PcrIndex>,
     ) -> Result<Quoted, QuoteError> {
-        let found = wire::name_of(&self.ak_public);
+        let found = name_of(&self.ak_public);
         if found != *ak_name {
             return Err(QuoteError::OtherKey { expected: *ak_name, found });
         }
@@ -158,6 +158,13 @@ impl<'b> Attest<'b> {
     }
 }
 
+/// Whether these bytes are a `TPMS_ATTEST` of a quote. Says nothing about who made them; for fuzzing alone.
+#[cfg(fuzzing)]
+#[must_use]
+pub fn is_quote(attest: &[u8]) -> bool {
+    Attest::parse(attest).is_ok()
+}
+
 /// `TPML_PCR_SELECTION` of exactly one bank, SHA-256. A second bank would make the composite one over other values.
 fn selection(reader: &mut Reader<'_>) -> Result<BTreeSet<PcrIndex>, Malformed> {
     if reader.u32()? != 1 || reader.u16()? != wire::SHA256 {
@@ -170,10 +177,6 @@ fn selection(reader: &mut Reader<'_>) -> Result<BTreeSet<PcrIndex>, Malformed> {
         .zip(0u32..)
         .flat_map(|(octet, at)| (0..8).filter(move |bit| octet >> bit & 1 == 1).map(move |bit| at * 8 + bit));
     bits.map(|number| PcrIndex::try_from(number).map_err(|_| Malformed)).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    crate::policy::image::hex(bytes)
 }
 
 fn registers(pcrs: &BTreeSet<PcrIndex>) -> String {
@@ -225,7 +228,7 @@ mod tests {
         y.copy_from_slice(&point.as_bytes()[33..]);
         let ak_public = wire::tests::attestation_public(Point { x, y });
         let signature: Signature = key.sign_prehash(&Sha256::digest(&attest)).unwrap();
-        let name = wire::name_of(&ak_public);
+        let name = name_of(&ak_public);
         (SignedQuote { attest, signature: signature.to_der().as_bytes().to_vec(), ak_public }, name)
     }
 
@@ -312,7 +315,7 @@ mod tests {
         let (mut quote, _) = signed(&SigningKey::generate(), attest(&NONCE, &SEVEN_AND_ELEVEN, [5; 32]));
         // Not restricted: whoever may use the key can have a made-up quote signed.
         quote.ak_public[5] ^= 1;
-        let name = wire::name_of(&quote.ak_public);
+        let name = name_of(&quote.ak_public);
         assert_eq!(quote.verify(&name, &NONCE, &pcrs(&[7, 11])), Err(QuoteError::Key));
     }
 

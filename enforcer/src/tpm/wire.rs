@@ -3,10 +3,6 @@
 //! Readers accept one encoding only and nothing after it. What they read may come from an attacker.
 #![forbid(unsafe_code)]
 
-use sha2::{Digest as _, Sha256};
-
-use super::Name;
-
 /// `TPM_ALG_SHA256`, `TPM_ALG_NULL`, `TPM_ALG_ECC`, `TPM_ALG_ECDSA`.
 pub(super) const SHA256: u16 = 0x000b;
 pub(super) const NULL: u16 = 0x0010;
@@ -133,15 +129,6 @@ pub(super) fn attestation_key(public: &[u8]) -> Result<Point, Malformed> {
     let point = Point::read(&mut reader)?;
     reader.end()?;
     Ok(point)
-}
-
-/// What a TPM calls an object with this public area: the digest's algorithm, then the digest.
-#[must_use]
-pub fn name_of(public: &[u8]) -> Name {
-    let mut name = [0; 34];
-    name[..2].copy_from_slice(&SHA256.to_be_bytes());
-    name[2..].copy_from_slice(&Sha256::digest(public));
-    name
 }
 
 #[cfg(test)]

@@ -1,28 +1,26 @@
 //! What the platform's state decides.
 
-use std::{cell::Cell, collections::BTreeSet, fs};
+use std::{cell::Cell, fs};
 
 use enforcer::{
     admission::{
-        Enrolled, Machine, Measured, Platform, Refusal, admit,
-        platform::Slot,
-        recheck,
+        Machine, Measured, Platform as _, Refusal, admit, recheck,
         records::{self, Standing},
     },
     bundle::{
-        approval::{Digest, SlotPlan, SlotRecord},
-        key::PublicKey,
         signed::SignedSet,
         sources::{self, Sources},
         statement::{Binding, Statement},
     },
     intake::connect,
     kernel::load::object_sha256,
-    measured::pcr::{PcrIndex, PcrValue, PcrValues},
-    tpm::Quoted,
+    measured::pcr::PcrValue,
 };
 
-use super::world::{MEASURED, World};
+use super::{
+    disturbed::Disturbed,
+    world::{MEASURED, World},
+};
 use crate::tpm::emulator::{Emulator, pcr, pcrs};
 
 #[test]
@@ -130,46 +128,6 @@ fn a_reset_under_the_running_system_is_refused_even_if_all_pcrs_are_replayed() {
     assert!(world.take().unwrap().report.unwrap().already_active);
 }
 
-/// A platform that changes each time between reading and quoting, for a while.
-struct Moving<'t> {
-    inner: &'t Enrolled,
-    left: Cell<u32>,
-}
-
-impl Platform for Moving<'_> {
-    fn read_pcrs(&self, pcrs: &BTreeSet<PcrIndex>) -> Result<PcrValues, Refusal> {
-        let read = self.inner.read_pcrs(pcrs);
-        if self.left.get() > 0 {
-            self.left.set(self.left.get() - 1);
-            self.inner.extend(MEASURED, &[1; 32])?;
-        }
-        read
-    }
-
-    fn quote(&self, nonce: &Digest, pcrs: &BTreeSet<PcrIndex>) -> Result<Quoted, Refusal> {
-        self.inner.quote(nonce, pcrs)
-    }
-
-    fn slot(&self, index: u32) -> Result<Option<Slot>, Refusal> {
-        self.inner.slot(index)
-    }
-
-    fn write_slot(
-        &self,
-        plan: &SlotPlan,
-        record: SlotRecord,
-        pcrs: &PcrValues,
-        approval: &[u8],
-        key: &PublicKey,
-    ) -> Result<(), Refusal> {
-        self.inner.write_slot(plan, record, pcrs, approval, key)
-    }
-
-    fn extend(&self, pcr: PcrIndex, digest: &Digest) -> Result<(), Refusal> {
-        self.inner.extend(pcr, digest)
-    }
-}
-
 #[test]
 fn pcrs_that_move_between_reading_and_quoting_are_read_again_and_in_the_end_refused() {
     let world = World::new();
@@ -181,7 +139,13 @@ fn pcrs_that_move_between_reading_and_quoting_are_read_again_and_in_the_end_refu
     let machine = Machine { anchors: &anchors, places: &places, object: &object };
     let tpm = connect(&anchors).unwrap();
     let with = |moves| {
-        let moving = Moving { inner: &tpm, left: Cell::new(moves) };
+        let left = Cell::new(moves);
+        let moving = Disturbed::after_reading(&tpm, move |tpm| {
+            if left.get() > 0 {
+                left.set(left.get() - 1);
+                tpm.extend(MEASURED, &[1; 32]).unwrap();
+            }
+        });
         admit(set.clone(), &machine, || Ok(moving), |_| Ok(())).map(|(_, report)| report)
     };
     let refusal = with(u32::MAX).unwrap_err();

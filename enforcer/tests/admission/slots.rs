@@ -1,30 +1,29 @@
 //! What the TPM's memory decides: versions, replaced and cleared slots, loaders at the same time.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use enforcer::{
-    admission::{Enrolled, Machine, Platform, Refusal, admit, platform::Slot},
+    admission::{Enrolled, Machine, Platform as _, admit},
     bundle::{
         anchors::DEFAULT_SLOT,
         approval::{
-            Digest, POLICY_REF, SlotPlan, SlotRecord, UNSIGNED_LT, cp_hash_nv_write, policy_cp_hash,
-            policy_nv, policy_pcr, sign,
+            POLICY_REF, SlotPlan, SlotRecord, UNSIGNED_LT, cp_hash_nv_write, policy_cp_hash, policy_nv,
+            policy_pcr, sign,
         },
-        key::{PublicKey, SecretKey},
+        key::SecretKey,
         signed::SignedSet,
         sources::{self, Sources},
         statement::Statement,
     },
     intake::connect,
     kernel::load::object_sha256,
-    measured::pcr::{PcrIndex, PcrValues},
-    tpm::{NvIndex, Quoted, SlotCondition, SlotWrite},
+    tpm::{NvIndex, SlotCondition, SlotWrite},
 };
 
-use super::world::{POLICY, World};
+use super::{
+    disturbed::Disturbed,
+    world::{POLICY, World},
+};
 
 fn version(world: &World) -> u64 {
     SlotRecord::from_bytes(&world.traces().0.unwrap()).version
@@ -100,42 +99,6 @@ fn a_cleared_tpm_is_refused() {
     assert_eq!(world.refused(), "slot-missing");
 }
 
-/// A TPM to which somebody else's loader comes just before ours writes.
-struct Raced<'t> {
-    ours: &'t Enrolled,
-    rival: &'t dyn Fn(&Enrolled),
-}
-
-impl Platform for Raced<'_> {
-    fn read_pcrs(&self, pcrs: &BTreeSet<PcrIndex>) -> Result<PcrValues, Refusal> {
-        self.ours.read_pcrs(pcrs)
-    }
-
-    fn quote(&self, nonce: &Digest, pcrs: &BTreeSet<PcrIndex>) -> Result<Quoted, Refusal> {
-        self.ours.quote(nonce, pcrs)
-    }
-
-    fn slot(&self, index: u32) -> Result<Option<Slot>, Refusal> {
-        self.ours.slot(index)
-    }
-
-    fn write_slot(
-        &self,
-        plan: &SlotPlan,
-        record: SlotRecord,
-        pcrs: &PcrValues,
-        approval: &[u8],
-        key: &PublicKey,
-    ) -> Result<(), Refusal> {
-        (self.rival)(self.ours);
-        self.ours.write_slot(plan, record, pcrs, approval, key)
-    }
-
-    fn extend(&self, pcr: PcrIndex, digest: &Digest) -> Result<(), Refusal> {
-        self.ours.extend(pcr, digest)
-    }
-}
-
 #[test]
 fn of_two_loaders_the_tpm_lets_one_win() {
     let world = World::new();
@@ -158,7 +121,8 @@ fn of_two_loaders_the_tpm_lets_one_win() {
             tpm.write_slot(&plan, theirs.record(), &world.booted(), &approval, &world.slot_key.public())
                 .unwrap();
         };
-        let raced = Raced { ours: &tpm, rival: &rival };
+        // Somebody else's loader is faster.
+        let raced = Disturbed::before_writing(&tpm, rival);
         admit(ours.clone(), &machine, || Ok(raced), |_| Ok(())).map(drop).map_err(|refusal| refusal.reason())
     };
     // Other contents: the TPM refuses the second write.

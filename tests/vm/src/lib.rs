@@ -23,5 +23,7 @@ pub mod service;
 pub mod shared_object;
 pub mod stub;
 pub mod tpm;
+pub mod trust;
 pub mod units;
+pub mod verity;
 pub mod wait;

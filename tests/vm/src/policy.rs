@@ -72,6 +72,14 @@ impl Policy {
         self.allow("exec.allow", &pinned(path, digests))
     }
 
+    /// Allows a program with these fs-verity digests only.
+    #[must_use]
+    pub fn pin_verity(self, path: &str, digests: &[ContentDigest]) -> Self {
+        let digests: Vec<String> = digests.iter().map(|digest| format!("\"sha256:{digest}\"")).collect();
+        let entry = format!("{PINNED}{}, fsverity = [{}] }}", quoted(path), digests.join(", "));
+        self.allow("exec.allow", &entry)
+    }
+
     /// Adds many values, known to differ, to one list.
     ///
     /// # Panics

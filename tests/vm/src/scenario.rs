@@ -18,7 +18,7 @@
 use std::fs;
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,6 +74,8 @@ pub enum Inherited {
     Written(String),
     /// A connection to one of the [`Servers`].
     Connection(&'static str),
+    /// A pipe, open for reading and writing, that stops this process whenever something is written to it.
+    Stopping(String),
 }
 
 /// One event that a row must cause.
@@ -515,6 +517,10 @@ impl Table {
                 self.given.fetch_add(1, Ordering::SeqCst);
                 TcpStream::connect(self.servers.address(server)).expect("connecting to our own server").into()
             }
+            Inherited::Stopping(process) => {
+                let process = self.fill_in(row, process).parse().expect("the number of a process");
+                stopping_pipe(process).expect("a pipe that signals")
+            }
         };
         Some((descriptor, self.inherited_number(row)))
     }
@@ -744,6 +750,30 @@ pub fn copy_of_actor(path: &Path) -> PathBuf {
 fn copy_of(program: &str, path: &Path) -> PathBuf {
     make_executable(path, &fs::read(program).expect("reading a program"));
     path.into()
+}
+
+/// A pipe, open for reading and writing, that stops a process whenever something is written to it.
+///
+/// # Errors
+/// Those of `pipe`, `open` and `fcntl`.
+pub fn stopping_pipe(process: i32) -> io::Result<OwnedFd> {
+    /// Not in `libc`.
+    const F_SETSIG: i32 = 10;
+    let (read, _write) = nix::unistd::pipe()?;
+    // One descriptor for both ends: what is written to it is there to be read from it, of which its owner is told.
+    let link = format!("/proc/self/fd/{}", read.as_raw_fd());
+    let pipe: OwnedFd = fs::OpenOptions::new().read(true).write(true).open(link)?.into();
+    for (command, argument) in [
+        (libc::F_SETOWN, process),
+        (F_SETSIG, libc::SIGSTOP),
+        (libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK),
+    ] {
+        // SAFETY: none of the commands takes a pointer.
+        if unsafe { libc::fcntl(pipe.as_raw_fd(), command, argument) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(pipe)
 }
 
 /// Makes somebody the owner of a directory and of all in it.

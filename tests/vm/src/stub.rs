@@ -55,15 +55,28 @@ fn segment(kind: u32, flags: u32, address: u64, size: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{
+        io::Write as _,
+        path::Path,
+        process::{Command, Stdio},
+    };
+
+    /// Writes a program, in a process of its own: another thread that starts something meanwhile would keep the file open for
+    /// writing, and it could not be run ("text file busy").
+    fn install(program: &[u8], file: &Path) {
+        let mut install = Command::new("install");
+        install.args(["-m", "755", "/dev/stdin"]).arg(file).stdin(Stdio::piped());
+        let mut child = install.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(program).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
 
     #[test]
     fn it_ends_with_its_status() {
         for status in [0, 7] {
             let file = std::env::temp_dir().join(format!("stub-{}-{status}", std::process::id()));
-            std::fs::write(&file, super::exiting(status)).unwrap();
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-            let ended = std::process::Command::new(&file).status().unwrap();
+            install(&super::exiting(status), &file);
+            let ended = Command::new(&file).status().unwrap();
             assert_eq!(ended.code(), Some(status.into()));
             std::fs::remove_file(&file).unwrap();
         }

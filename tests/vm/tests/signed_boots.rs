@@ -7,9 +7,8 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command},
     time::{Duration, Instant},
 };
 
@@ -17,11 +16,12 @@ use enforcer::measured::pcr::{PcrIndex, PcrValue};
 use enforcer_vm_tests::{
     actor::{self, Place, installed, op},
     cgroup::Cgroup,
-    enforcer::{SIZES, shown, start_until_ready},
+    enforcer::{SIZES, run, shown, start_until_ready},
     events::{Event, EventLog, Mark},
     pins,
     policy::Policy,
     tpm::Tpm,
+    trust::{ANCHORS, Authority, done},
     wait,
 };
 use serde_json::Value;
@@ -31,9 +31,8 @@ const ALLOWED: &str = "/tmp/allowed";
 const SECRET: &str = "/tmp/secret";
 const EVENTS: &str = "/var/log/enforcer/events.jsonl";
 
-/// Keys belong on another machine; here that is a directory.
-fn office(name: &str) -> PathBuf {
-    Path::new("/share/office").join(name)
+fn authority() -> Authority {
+    Authority::at("/share/office", "app")
 }
 
 /// Where a version of the policy lies.
@@ -51,10 +50,7 @@ fn power_on() -> Cgroup {
     }
     fs::write(ALLOWED, "").unwrap();
     fs::write(SECRET, "").unwrap();
-    for key in ["ops.key", "slot.key", "oncall.key"].map(office).iter().filter(|key| key.exists()) {
-        // Copying files between machine and host does not keep modes.
-        fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
-    }
+    authority().repair();
     Cgroup::create("signed")
 }
 
@@ -78,20 +74,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn enforcer(arguments: &[&str]) -> Output {
-    Command::new(installed("enforcer")).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-fn done(arguments: &[&str]) -> String {
-    let output = enforcer(arguments);
-    assert!(output.status.success(), "enforcer {}: {}", arguments.join(" "), shown(&output));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    println!("$ enforcer {}\n{said}", arguments.join(" "));
-    said
-}
-
 fn refused(arguments: &[&str]) -> String {
-    let output = enforcer(arguments);
+    let output = run(arguments);
     assert_eq!(output.status.code(), Some(1), "enforcer {}: {}", arguments.join(" "), shown(&output));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     println!("$ enforcer {}\n{said}", arguments.join(" "));
@@ -99,29 +83,18 @@ fn refused(arguments: &[&str]) -> String {
 }
 
 fn json(arguments: &[&str]) -> Value {
-    let output = enforcer(arguments);
+    let output = run(arguments);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", shown(&output)))
 }
 
-/// Writes a policy that lets the actor read one file, and signs it.
-fn sign(name: &str, version: u64, cgroup: &Cgroup, more: &[&str]) -> PathBuf {
+/// Writes a policy that lets the actor read one file, and signs it for states `LABEL=FILE`.
+fn sign(name: &str, version: u64, cgroup: &Cgroup, states: &[&str], more: &[&str]) -> PathBuf {
     let directory = bundle(name);
     fs::create_dir_all(&directory).unwrap();
     let policy = Policy::of("app", cgroup).allow("file.read", ALLOWED);
     fs::write(directory.join("app.toml"), policy.to_toml()).unwrap();
-    let [version, ops, slot] = [version.to_string(), path(&office("ops.key")), path(&office("slot.key"))];
-    let mut arguments = vec!["sign", directory.to_str().unwrap(), "--policy", "app", "--version", &version];
-    arguments.extend(["--slot-key", &slot]);
-    if !more.contains(&"--key") {
-        arguments.extend(["--key", &ops]);
-    }
-    arguments.extend(more);
-    done(&arguments);
+    authority().sign(&directory, version, states, more);
     directory
-}
-
-fn path(path: &Path) -> String {
-    path.to_str().unwrap().to_owned()
 }
 
 fn daemon(policies: &Path) -> Result<Child, String> {
@@ -190,46 +163,15 @@ fn edited(from: &Path, to: &str, edit: impl FnOnce(&mut Value)) -> PathBuf {
 #[test]
 fn the_first_boot_enrols_admits_and_proves() {
     let cgroup = power_on();
-    fs::create_dir_all(office("")).unwrap();
-    let anchors = "/etc/enforcer/anchors.toml";
-    let _ = fs::remove_file(anchors);
-    let [ops, slot, on_call] = ["ops.key", "slot.key", "oncall.key"].map(|name| path(&office(name)));
-    for key in [&ops, &slot, &on_call] {
-        done(&["key", "gen", key]);
-    }
-    let (ops_pub, on_call_pub) = (format!("ops={ops}.pub"), format!("oncall={on_call}.pub"));
-    done(&[
-        "anchors",
-        "--policy",
-        "app",
-        "--key",
-        &ops_pub,
-        "--break-glass-key",
-        &on_call_pub,
-        "--slot-key",
-        &slot,
-        "--output",
-        anchors,
-    ]);
-    done(&["tpm", "enroll"]);
+    authority().establish("/share/old.json");
     let status = json(&["tpm", "status", "--format", "json"]);
     assert_eq!(status["well"], true, "{status}");
     let ak_name = status["ak_name"].as_str().unwrap().to_owned();
-    done(&["pcr", "capture", "--output", "/share/old.json"]);
 
-    let first = sign("v1", 1, &cgroup, &["--bind", "old=/share/old.json", "--pcr", "4,7,9"]);
-    let emergency = [
-        "--break-glass",
-        "--not-after",
-        "12h",
-        "--ak-name",
-        &ak_name,
-        "--bind",
-        "any=/share/old.json",
-        "--key",
-        &on_call,
-    ];
-    sign("emergency", 1, &cgroup, &emergency);
+    let first = sign("v1", 1, &cgroup, &["old=/share/old.json"], &[]);
+    let on_call = authority().file("oncall.key");
+    let emergency = ["--break-glass", "--not-after", "12h", "--ak-name", &ak_name, "--key", &on_call];
+    sign("emergency", 1, &cgroup, &["any=/share/old.json"], &emergency);
     done(&["verify", first.to_str().unwrap()]);
 
     let mut daemon = daemon(&first).unwrap();
@@ -250,14 +192,14 @@ fn the_first_boot_enrols_admits_and_proves() {
     survives("unsigned", &["--insecure-unsigned", unsigned.to_str().unwrap()]);
     let other_type = edited(&first, "type", |file| file["dsseEnvelope"]["payloadType"] = "text/plain".into());
     survives("payload-type", &[other_type.to_str().unwrap()]);
-    let no_approval = sign("unapproved", 2, &cgroup, &["--bind", "old=/share/old.json", "--pcr", "4,7,9"]);
+    let no_approval = sign("unapproved", 2, &cgroup, &["old=/share/old.json"], &[]);
     let no_approval =
         edited(&no_approval, "unapproved-edited", |file| file["tpmApprovals"] = Value::Array(Vec::new()));
     survives("not-approved", &[no_approval.to_str().unwrap()]);
     assert_enforced(&cgroup);
 
     done(&["attest", "--nonce", NONCE, "--output", "/share/evidence.json"]);
-    fs::copy(anchors, "/share/office/machine-anchors.toml").unwrap();
+    fs::copy(ANCHORS, "/share/office/machine-anchors.toml").unwrap();
     let verdict = done(&[
         "verify-evidence",
         "/share/evidence.json",
@@ -283,8 +225,8 @@ fn the_first_boot_enrols_admits_and_proves() {
     power_off();
 
     // Later in this boot something extends a PCR that the policy is bound to. What the anchors say is done at once.
-    let text = fs::read_to_string(anchors).unwrap();
-    fs::write(anchors, text.replace("on_refuse = \"last-good\"", "on_refuse = \"deny-all\"")).unwrap();
+    let text = fs::read_to_string(ANCHORS).unwrap();
+    fs::write(ANCHORS, text.replace("on_refuse = \"last-good\"", "on_refuse = \"deny-all\"")).unwrap();
     let mark = log().mark();
     Tpm::open().extend(PcrIndex::KERNEL_INPUTS, PcrValue([7; 32]));
     let alarm = wait::until("the alarm", Duration::from_secs(60), || {
@@ -323,7 +265,7 @@ fn another_command_line_is_refused_and_an_update_admits_both() {
     // The emergency: admitted whatever was booted, loud everywhere.
     let mut daemon = daemon(&bundle("emergency")).unwrap();
     assert_enforced(&cgroup);
-    let status = enforcer(&["status"]);
+    let status = run(&["status"]);
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("BREAK-GLASS"), "{status}");
     let denial = wait::until("the denial's event", Duration::from_secs(10), || {
@@ -333,8 +275,7 @@ fn another_command_line_is_refused_and_an_update_admits_both() {
 
     // The update: one version for both states.
     done(&["pcr", "capture", "--output", "/share/new.json"]);
-    let both = ["--bind", "old=/share/old.json", "--bind", "new=/share/new.json", "--pcr", "4,7,9"];
-    let second = sign("v2", 2, &cgroup, &both);
+    let second = sign("v2", 2, &cgroup, &["old=/share/old.json", "new=/share/new.json"], &[]);
     done(&["apply", second.to_str().unwrap()]);
     let status = json(&["status", "--format", "json"]);
     assert_eq!(

@@ -1,5 +1,6 @@
 //! What `cargo xtask bench` found: results, their tables, and how they compare with what was found before.
 
+pub(crate) mod admission;
 pub(crate) mod compare;
 pub(crate) mod document;
 pub(crate) mod results;

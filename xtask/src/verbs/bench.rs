@@ -9,26 +9,32 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::{build, vm as vm_verb};
-use crate::bench::{compare, document, results::Results, table};
+use crate::bench::{
+    admission::{self, Admission},
+    compare, document,
+    results::Results,
+    table,
+};
 use crate::paths::Cache;
+use crate::provision::apt;
 use crate::provision::kernel::Kernel;
 use crate::provision::tool::{self, Unpacked};
 use crate::ui;
-use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier};
+use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier, TpmDevice, TpmInterface};
 
 /// Count the guest instructions that enforcement costs, beside no enforcement and beside others'.
 ///
 /// Boots each kernel under QEMU's instruction counter, where one tick of the clock is one instruction, and measures
 /// operations without protection, with an empty BPF program on each of our hooks, with AppArmor and Landlock with the
 /// same rules, and with the enforcer: for tasks under a policy of 20, 1,000 and 100,000 rules, and for tasks under none.
-/// A row in which an allowed operation fails, or a refused one succeeds, fails the run. docs/performance.md says what
-/// the numbers mean.
+/// A row in which an allowed operation fails, or a refused one succeeds, fails the run. At last it is timed how long a
+/// signed bundle takes to be admitted, on a machine with a TPM. docs/performance.md says what the numbers mean.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Kernel to measure: 6.12, 6.12.107 or a full release; all by default.
     #[arg(long, value_name = "V")]
     kernel: Vec<String>,
-    /// Only operations whose name contains this.
+    /// Only operations whose name contains this; `admission` is the admission of bundles.
     #[arg(long, value_name = "OP", default_value = "")]
     filter: String,
     /// Few batches, and neither the large policies nor AppArmor and Landlock.
@@ -84,6 +90,12 @@ const REPEATABLE: &str =
 /// Seconds for one boot's rows. Two workers on the machine, and the largest policy takes a minute to compile.
 const LIMIT_S: u64 = 3600;
 
+/// What `--filter` calls the admission of bundles.
+const ADMISSION: &str = "admission";
+
+/// How many bundles are admitted.
+const ADMISSIONS: &str = "7";
+
 /// Room for the largest policy.
 const MEMORY_MIB: u32 = 2048;
 
@@ -98,14 +110,23 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let bench = Bench { host: &host, qemu: &qemu, programs: &programs, args };
     let mut all = BTreeMap::new();
     let mut failed = false;
-    for kernel in host.kernels(&args.kernel)? {
-        let results = bench.measure(&kernel)?;
-        failed |= !show(&kernel, &results, args)?;
+    let kernels = host.kernels(&args.kernel)?;
+    for kernel in &kernels {
+        if args.filter == ADMISSION {
+            continue;
+        }
+        let results = bench.measure(kernel)?;
+        failed |= !show(kernel, &results, args)?;
         all.insert(kernel.name.clone(), results);
     }
     if let Some(file) = &args.json {
         let text = serde_json::to_string_pretty(&all).context("formatting the results")? + "\n";
         std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))?;
+    }
+    if let Some(kernel) = kernels.first().filter(|_| !args.quick && ADMISSION.contains(&args.filter)) {
+        let admission = bench.admission(kernel)?;
+        ui::out(&format!("\n{}: {admission}", kernel.name));
+        failed |= !admission.is_within_limit();
     }
     Ok(if failed && args.check { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -177,11 +198,41 @@ impl Bench<'_> {
             kernel_parameters: format!("{REPEATABLE} {}", boot.parameters),
             counting: Some(self.qemu),
         };
+        Results::parse(&self.output(&guest)?)
+    }
+
+    /// With firmware and a TPM, and by the clock.
+    fn admission(&self, kernel: &Kernel) -> Result<Admission> {
+        apt::ensure(&[apt::Purpose::Tpm, apt::Purpose::Uefi])?;
+        let step = ui::step(format!("measuring {}: admission of signed bundles", kernel.name));
+        let guest = Guest {
+            kernel,
+            tier: Tier::Initramfs,
+            argv: vec![admission::PROGRAM.to_owned(), ADMISSIONS.to_owned()],
+            env: BTreeMap::new(),
+            programs: self.programs,
+            timeout: Duration::from_secs(LIMIT_S),
+            memory_mib: None,
+            share: None,
+            net: false,
+            tpm: Some(TpmDevice { interface: TpmInterface::Crb, state: None }),
+            uefi: true,
+            interactive: false,
+            kernel_parameters: String::new(),
+            counting: None,
+        };
+        let found = Admission::parse(&self.output(&guest)?)?;
+        step.done();
+        Ok(found)
+    }
+
+    /// What a guest printed, if all went well.
+    fn output(&self, guest: &Guest<'_>) -> Result<String> {
         let mut output = Output::default();
-        let report = vm::run(self.host, &guest, &mut output)?;
+        let report = vm::run(self.host, guest, &mut output)?;
         match &report.ending {
-            Ending::Exited(0) => Results::parse(&String::from_utf8_lossy(&output.stdout)),
-            ending => bail!("{}: {}", kernel.name, failure(ending, &report)),
+            Ending::Exited(0) => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            ending => bail!("{}: {}", guest.kernel.name, failure(ending, &report)),
         }
     }
 }

@@ -49,7 +49,7 @@ const AVAILABLE: &[&str] = &[
 ];
 
 /// Raise when what [`write_base`] writes changes.
-const BASE_FORMAT: u32 = 2;
+const BASE_FORMAT: u32 = 3;
 
 /// A few accounts, because programs ask for names.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n\
@@ -127,6 +127,7 @@ fn write_base(out: impl Write, kernel: &Kernel, busybox: &Path) -> Result<()> {
     archive.file(layout::MODULES, 0o644, &loaded)?;
     write_busybox(&mut archive, busybox)?;
     write_modules(&mut archive, kernel)?;
+    write_verity_image(&mut archive)?;
     archive.finish()?;
     Ok(())
 }
@@ -146,6 +147,27 @@ fn write_busybox(archive: &mut Archive<impl Write>, busybox: &Path) -> Result<()
             archive.link(&format!("/usr/{directory}/{name}"), "/usr/bin/busybox")?;
         }
     }
+    Ok(())
+}
+
+/// An empty ext4 file system that can hold files with fs-verity, which tmpfs cannot. (`tests/vm/src/verity.rs` mounts it.)
+fn write_verity_image(archive: &mut Archive<impl Write>) -> Result<()> {
+    /// The same every time, like all of the base.
+    const IDENTITY: [&str; 4] = [
+        "-U",
+        "7d0c8a52-6f0e-4d53-9b0f-3a4f1f1f0c01",
+        "-E",
+        "hash_seed=7d0c8a52-6f0e-4d53-9b0f-3a4f1f1f0c02,root_owner=0:0",
+    ];
+    let directory = tempfile::tempdir().context("creating a temporary directory")?;
+    let image = directory.path().join("verity.ext4");
+    let mut mke2fs = process::command("mke2fs");
+    mke2fs.env("E2FSPROGS_FAKE_TIME", "1");
+    // fs-verity takes blocks of a page before 6.3.
+    mke2fs.args(["-q", "-t", "ext4", "-O", "^has_journal,verity", "-b", "4096", "-m", "0", "-N", "64"]);
+    process::output(mke2fs.args(IDENTITY).arg(&image).arg("2M")).context("making the image for fs-verity")?;
+    archive.directory("/usr/share/vm")?;
+    archive.file("/usr/share/vm/verity.ext4", 0o644, &fs::read(&image).context("reading the image")?)?;
     Ok(())
 }
 

@@ -232,6 +232,47 @@ pub(super) fn ioctl(_: u32) -> Result<Run> {
     }))
 }
 
+/// The same as a program of 32 bits does it: by the old gate into the kernel. A command without an argument.
+pub(super) fn ioctl_of_old(_: u32) -> Result<Run> {
+    const SYS_IOCTL_32: u64 = 54;
+    const FIONCLEX: u64 = 0x5450;
+    let file = File::open(fixture::SHALLOW).context("opening the file")?;
+    let number = u64::try_from(file.as_raw_fd())?;
+    Ok(Box::new(move || {
+        ensure!(file.as_raw_fd() >= 0, "the file is open");
+        let result: u64;
+        // SAFETY: a system call that takes no pointers. `rbx` belongs to the compiler, so it is put back; the kernel
+        // clears the registers that programs of 32 bits do not have.
+        unsafe {
+            core::arch::asm!(
+                "xchg rbx, {number}",
+                "int 0x80",
+                "xchg rbx, {number}",
+                number = inout(reg) number => _,
+                inlateout("rax") SYS_IOCTL_32 => result,
+                in("rcx") FIONCLEX,
+                in("rdx") 0_u64,
+                lateout("r8") _,
+                lateout("r9") _,
+                lateout("r10") _,
+                lateout("r11") _,
+            );
+        }
+        ensure!(result == 0, "gave {}", result.cast_signed());
+        Ok(())
+    }))
+}
+
+/// Whom a file signals: this process.
+pub(super) fn set_owner(_: u32) -> Result<Run> {
+    let file = File::open(fixture::SHALLOW).context("opening the file")?;
+    let own = i64::from(std::process::id());
+    Ok(Box::new(move || {
+        let arguments = [Number(file.as_raw_fd().into()), Number(libc::F_SETOWN.into()), Number(own)];
+        Ok(syscall(libc::SYS_fcntl, arguments).map(drop)?)
+    }))
+}
+
 pub(super) fn watch(_: u32) -> Result<Run> {
     const IN_ATTRIB: i64 = 4;
     let queue = syscall(libc::SYS_inotify_init1, [Number(0)])?;

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::socket::sockopt::{Linger, ReuseAddr};
+use nix::sys::socket::sockopt::{self, Linger, ReuseAddr};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrLike,
     SockaddrStorage, UnixAddr, accept, bind as bind_to, connect, listen as listen_on, recv, recvmsg, send,
@@ -15,6 +15,7 @@ use nix::sys::socket::{
 
 use super::Run;
 use super::files::is_refused;
+use super::syscall::{Bytes, Number, syscall};
 use crate::fixture::{DATAGRAM_SOCKET, PORT, REFUSED_PORT, SHALLOW, STREAM_SOCKET};
 
 const MESSAGE: [u8; 32] = [7; 32];
@@ -193,6 +194,41 @@ pub(super) fn bind(_: u32) -> Result<Run> {
     Ok(Box::new(move || {
         let socket = open(AddressFamily::Inet, SockType::Datagram)?;
         Ok(bind_to(socket.as_raw_fd(), &address)?)
+    }))
+}
+
+pub(super) fn set_option(_: u32) -> Result<Run> {
+    let socket = open(AddressFamily::Inet, SockType::Datagram)?;
+    Ok(Box::new(move || Ok(setsockopt(&socket, sockopt::Ipv4Ttl, &64)?)))
+}
+
+/// `struct sockaddr_in` of the benchmark's port on 127.0.0.`host`.
+fn sctp_address(host: u8) -> [u8; 16] {
+    let [high, low] = PORT.to_be_bytes();
+    let mut address = [0; 16];
+    address[..8].copy_from_slice(&[2, 0, high, low, 127, 0, 0, host]);
+    address
+}
+
+/// A second address for an SCTP socket, and away with it.
+pub(super) fn sctp_bind_another(_: u32) -> Result<Run> {
+    const SOL_SCTP: i64 = 132;
+    const SCTP_SOCKOPT_BINDX_ADD: i64 = 100;
+    const SCTP_SOCKOPT_BINDX_REM: i64 = 101;
+    let [family, stream] = [libc::AF_INET, libc::SOCK_STREAM].map(|it| Number(it.into()));
+    let socket = syscall(libc::SYS_socket, [family, stream, Number(libc::IPPROTO_SCTP.into())])?;
+    // SAFETY: the kernel has just made it, and nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(i32::try_from(socket)?) };
+    let number = i64::from(socket.as_raw_fd());
+    syscall(libc::SYS_bind, [Number(number), Bytes(&sctp_address(1)), Number(16)])?;
+    let second = sctp_address(2);
+    Ok(Box::new(move || {
+        let number = i64::from(socket.as_raw_fd());
+        for option in [SCTP_SOCKOPT_BINDX_ADD, SCTP_SOCKOPT_BINDX_REM] {
+            let arguments = [Number(number), Number(SOL_SCTP), Number(option), Bytes(&second), Number(16)];
+            syscall(libc::SYS_setsockopt, arguments)?;
+        }
+        Ok(())
     }))
 }
 

@@ -10,7 +10,7 @@ use nix::sys::signal::kill;
 use nix::unistd::{ForkResult, Pid, fork, getpid, pause};
 
 use super::Run;
-use super::syscall::{Bytes, Number, Text, syscall};
+use super::syscall::{Bytes, Number, Room, Text, syscall};
 use crate::fixture;
 
 /// Where the benchmark's cgroups are made.
@@ -36,6 +36,80 @@ pub(super) fn make_and_remove_cgroup(_: u32) -> Result<Run> {
     Ok(Box::new(move || {
         syscall(libc::SYS_mkdir, [Text(&directory), Number(0o755)])?;
         Ok(syscall(libc::SYS_rmdir, [Text(&directory)]).map(drop)?)
+    }))
+}
+
+/// A process that waits, from one cgroup into another and back.
+pub(super) fn move_between_cgroups(_: u32) -> Result<Run> {
+    let child = Child::start()?;
+    let mut lists = Vec::new();
+    for name in ["here", "there"] {
+        let directory = format!("{CGROUPS}/{name}");
+        fs::create_dir_all(&directory).with_context(|| format!("creating {directory}"))?;
+        let list = fs::OpenOptions::new().write(true).open(format!("{directory}/cgroup.procs"));
+        lists.push(list.with_context(|| format!("opening the list of processes of {directory}"))?);
+    }
+    Ok(Box::new(move || {
+        let number = child.id().to_string();
+        for list in &lists {
+            let length = nix::unistd::write(list, number.as_bytes())?;
+            ensure!(length == number.len(), "wrote {length} bytes");
+        }
+        Ok(())
+    }))
+}
+
+/// Where root is already: the kernel asks before it looks.
+pub(super) fn pivot_root(_: u32) -> Result<Run> {
+    let directory = path(fixture::WORK)?;
+    Ok(Box::new(move || {
+        failed_with(syscall(libc::SYS_pivot_root, [Text(&directory), Text(&directory)]), Errno::EBUSY)
+    }))
+}
+
+/// A congestion control that nobody has heard of has the kernel ask for a module. (The driver sees to it that there is no
+/// program to load it.)
+pub(super) fn request_module(_: u32) -> Result<Run> {
+    let numbers = [libc::AF_INET, libc::SOCK_STREAM, 0].map(|it| Number(it.into()));
+    let socket = syscall(libc::SYS_socket, numbers)?;
+    Ok(Box::new(move || {
+        let [level, option] = [libc::IPPROTO_TCP, libc::TCP_CONGESTION].map(|it| Number(it.into()));
+        let arguments = [Number(socket), level, option, Bytes(b"bench"), Number(5)];
+        failed_with(syscall(libc::SYS_setsockopt, arguments), Errno::ENOENT)
+    }))
+}
+
+const TUN: &str = "/dev/net/tun";
+
+/// `TUNSETIFF` with `struct ifreq`.
+fn tun(device: &File, name: &[u8], flags: u16) -> nix::Result<i64> {
+    const TUNSETIFF: i64 = 0x4004_54ca;
+    let mut request = [0; 40];
+    (request[..name.len()]).copy_from_slice(name);
+    (request[16..18]).copy_from_slice(&flags.to_ne_bytes());
+    syscall(libc::SYS_ioctl, [Number(device.as_raw_fd().into()), Number(TUNSETIFF), Room(&mut request)])
+}
+
+fn open_tun_device() -> Result<File> {
+    fs::OpenOptions::new().read(true).write(true).open(TUN).with_context(|| format!("opening {TUN}"))
+}
+
+/// A device that is neither tun nor tap: the kernel asks before it looks.
+pub(super) fn make_tun(_: u32) -> Result<Run> {
+    let device = open_tun_device()?;
+    Ok(Box::new(move || failed_with(tun(&device, b"bench-none", 0), Errno::EINVAL)))
+}
+
+/// A device that somebody has open already.
+pub(super) fn open_tun(_: u32) -> Result<Run> {
+    const IFF_TUN: u16 = 1;
+    const NAME: &[u8] = b"bench-tun";
+    let (owner, other) = (open_tun_device()?, open_tun_device()?);
+    tun(&owner, NAME, IFF_TUN).context("making the device")?;
+    Ok(Box::new(move || {
+        // Keeps the device there.
+        ensure!(owner.as_raw_fd() >= 0, "the device is there");
+        failed_with(tun(&other, NAME, IFF_TUN), Errno::EBUSY)
     }))
 }
 
@@ -151,7 +225,7 @@ pub(super) fn bpf(_: u32) -> Result<Run> {
         // `start_id`, `next_id`, `open_flags`: the kernel writes into what it is given here.
         let mut attributes = [0; 12];
         let size = i64::try_from(attributes.len())?;
-        let room = super::syscall::Room(&mut attributes);
+        let room = Room(&mut attributes);
         Ok(syscall(libc::SYS_bpf, [Number(BPF_BTF_GET_NEXT_ID), room, Number(size)]).map(drop)?)
     }))
 }

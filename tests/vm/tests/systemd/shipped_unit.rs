@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use enforcer_vm_tests::actor::{self, Place, installed, op};
 use enforcer_vm_tests::cgroup::Cgroup;
@@ -104,4 +105,17 @@ fn the_daemon_does_all_its_work_within_the_shipped_unit() {
     drop(installed);
     enforcer.start_daemon();
     enforcer.barrier();
+}
+
+/// systemd's own judgement: 0 is the safest, 10 the least safe; printed with one decimal, compared without.
+#[test]
+fn the_unit_is_hardened() {
+    let file = Path::new("/run/hardening").join(UNIT);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, TEXT).unwrap();
+    let mut analyze = Command::new("systemd-analyze");
+    analyze.args(["security", "--offline=true", "--no-pager", "--threshold=30"]).arg(&file);
+    let output = analyze.output().unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "exposed by more than 3.0: {}", shown(&output));
 }

@@ -56,7 +56,10 @@ fn policy(cgroup: &Cgroup, rules: usize) -> Policy {
     for file in READABLE {
         allow("file.read", (*file).to_owned());
     }
-    allow("file.read", "/proc/**".to_owned());
+    for file in ["/proc/**", "/dev/null", "/dev/net/tun"] {
+        allow("file.read", file.to_owned());
+    }
+    allow("file.write", "/dev/net/tun".to_owned());
     allow("file.write", fixture::WRITABLE.to_owned());
     let directories: Vec<_> =
         CHANGEABLE.iter().chain(&[privileges::CGROUPS]).map(|path| path.trim_start_matches('/')).collect();
@@ -70,6 +73,9 @@ fn policy(cgroup: &Cgroup, rules: usize) -> Policy {
         allow("network.bind", server);
     }
     allow("network.connect", format!("udp [::1]:{PORT}"));
+    for host in [1, 2] {
+        allow("network.bind", format!("sctp 127.0.0.{host}:{PORT}"));
+    }
     for way in ["network.connect", "network.bind"] {
         allow(way, format!("unix {}/{{stream,datagram}}", fixture::WORK));
     }

@@ -2,6 +2,7 @@
 
 use crate::attack::Attack;
 
+mod handed_signal;
 mod inherited_connection;
 mod inherited_directory;
 mod inherited_file;
@@ -14,6 +15,7 @@ mod sendpage_to_inherited_connection;
 
 /// All of them.
 pub(crate) const ATTACKS: &[Attack] = &[
+    handed_signal::ATTACK,
     inherited_connection::ATTACK,
     inherited_directory::ATTACK,
     inherited_file::ATTACK,

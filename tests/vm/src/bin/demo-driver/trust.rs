@@ -5,15 +5,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
 };
 
-use enforcer_vm_tests::{actor::installed, enforcer::shown};
+use enforcer_vm_tests::{
+    enforcer::{run, shown},
+    trust::{ANCHORS, Authority, done},
+};
 
 /// Where keys are kept; in earnest on another machine.
 const OFFICE: &str = "/tmp/office";
-/// What this machine trusts.
-const ANCHORS: &str = "/etc/enforcer/anchors.toml";
 /// What leaves the machine: evidence, and what it is verified with.
 pub(crate) const SHARE: &str = "/share";
 /// The nonce that the other side chose.
@@ -22,59 +22,27 @@ const NONCE: &str = "/share/nonce";
 /// A machine whose policies are signed.
 pub(crate) struct Trust {
     policies: PathBuf,
+    authority: Authority,
 }
 
 impl Trust {
     /// Makes keys, enrols the TPM, signs the policies in a directory for the state that this machine booted into.
     pub(crate) fn establish(policies: &Path) -> Self {
-        fs::create_dir_all(OFFICE).expect("a directory for keys");
-        for key in ["ops.key", "slot.key"] {
-            step(&["key", "gen", &office(key)]);
-        }
-        let _ = fs::remove_file(ANCHORS);
-        step(&[
-            "anchors",
-            "--policy",
-            "demo",
-            "--key",
-            &format!("ops={}", office("ops.key.pub")),
-            "--slot-key",
-            &office("slot.key"),
-            "--output",
-            ANCHORS,
-        ]);
-        step(&["tpm", "enroll"]);
-        step(&["pcr", "capture", "--output", &office("state.json")]);
-        let trust = Self { policies: policies.to_owned() };
+        let authority = Authority::at(OFFICE, "demo");
+        authority.establish(&authority.file("state.json"));
+        let trust = Self { policies: policies.to_owned(), authority };
         trust.sign(policies, 2);
         trust
     }
 
-    /// Signs what lies in a directory.
     fn sign(&self, policies: &Path, version: u64) {
-        let version = version.to_string();
-        let bind = format!("today={}", office("state.json"));
-        step(&[
-            "sign",
-            &policies.to_string_lossy(),
-            "--policy",
-            "demo",
-            "--version",
-            &version,
-            "--bind",
-            &bind,
-            "--pcr",
-            "4,7,9",
-            "--key",
-            &office("ops.key"),
-            "--slot-key",
-            &office("slot.key"),
-        ]);
+        let state = format!("today={}", self.authority.file("state.json"));
+        self.authority.sign(policies, version, &[&state], &[]);
     }
 
     /// Puts the signed policies in force.
     pub(crate) fn apply(&self) {
-        step(&["apply", "--prune", &self.policies.to_string_lossy()]);
+        let _ = done(&["apply", "--prune", &self.policies.to_string_lossy()]);
     }
 
     /// Tries what an attacker with the policies' directory would try. True if each was refused for its reason.
@@ -105,7 +73,7 @@ impl Trust {
     /// Leaves evidence for whoever looks from outside.
     pub(crate) fn attest(&self) {
         let nonce = fs::read_to_string(NONCE).expect("the other side's nonce");
-        step(&["attest", "--nonce", nonce.trim(), "--output", &format!("{SHARE}/evidence.json")]);
+        let _ = done(&["attest", "--nonce", nonce.trim(), "--output", &format!("{SHARE}/evidence.json")]);
         fs::copy(ANCHORS, format!("{SHARE}/anchors.toml")).expect("the anchors, as noted at enrolment");
     }
 
@@ -119,28 +87,9 @@ impl Trust {
     }
 }
 
-fn office(name: &str) -> String {
-    format!("{OFFICE}/{name}")
-}
-
-fn enforcer(arguments: &[&str]) -> Output {
-    let mut command = Command::new(installed("enforcer"));
-    command.args(arguments).stdin(Stdio::null()).output().expect("running enforcer")
-}
-
-/// A step that has to work, and what it says.
-fn step(arguments: &[&str]) {
-    let output = enforcer(arguments);
-    assert!(output.status.success(), "enforcer {}: {}", arguments.join(" "), shown(&output));
-    println!("   $ enforcer {}", arguments.join(" "));
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        println!("     {line}");
-    }
-}
-
 /// What was said when it was refused.
 fn refused(policies: &Path, because: &str) -> Result<String, String> {
-    let output = enforcer(&["apply", "--prune", &policies.to_string_lossy()]);
+    let output = run(&["apply", "--prune", &policies.to_string_lossy()]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let line = said.lines().find(|line| line.contains(because));
     match line {
