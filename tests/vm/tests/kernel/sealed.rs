@@ -116,7 +116,9 @@ fn a_sealed_program_starts_by_its_digest() {
     make_executable(Path::new(&path), &good);
     match verity::enable(Path::new(&path), Algorithm::Sha512) {
         // 6.1 has it as a module, which is not in the guest.
-        Err(error) if error.raw_os_error() == Some(libc::ENOPKG) => println!("skipped on this kernel: no SHA-512"),
+        Err(error) if error.raw_os_error() == Some(libc::ENOPKG) => {
+            println!("skipped on this kernel: no SHA-512")
+        }
         enabled => {
             enabled.unwrap();
             assert_eq!(verity::digest_of(Path::new(&path)), None);
