@@ -58,7 +58,9 @@ fn from_nothing_to_a_signed_policy() {
     };
     let cgroup = Cgroup::create("page");
     fs::create_dir_all(Path::new(OFFICE).join("policies")).unwrap();
-    [ALLOWED, SECRET].map(|file| fs::write(file, "").unwrap());
+    for file in [ALLOWED, SECRET] {
+        fs::write(file, "").unwrap();
+    }
     // As the package would: the program, the unit, the directories.
     let _ = fs::copy(installed("enforcer"), "/usr/bin/enforcer").unwrap();
     let _ = fs::remove_file(ANCHORS);
