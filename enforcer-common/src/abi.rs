@@ -10,7 +10,7 @@ use crate::{rights::Rights, verdict::FAMILY_SLOTS};
 
 /// Part of the pin path. Any change to a type in this module, [`crate::event`] or [`crate::verdict`] that an older
 /// program would misread raises it.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Longest name the kernel hands out (`PATH_MAX`), in bytes.
 pub const PATH_MAX: u32 = 4096;
@@ -22,8 +22,13 @@ pub type Slot = u32;
 
 /// Programs that set workloads up for the host (`systemd`, `runc`, …), as `exec` rules.
 pub const SLOT_LAUNCHERS: Slot = 0;
-/// Cgroup paths; the rule index of a match is the slot that the cgroup is bound to.
+/// Cgroup paths; the rule index of a match is the slot that the cgroup is bound to. A match grants [`SELECTS`], one of a
+/// base policy [`SELECTS_BASE`] as well.
 pub const SLOT_SELECTORS: Slot = 1;
+/// What a matching selector grants.
+pub const SELECTS: Rights = Rights::EXEC;
+/// What a matching selector of a base policy grants on top of it.
+pub const SELECTS_BASE: Rights = Rights::CREATE;
 /// The first slot of a policy.
 pub const SLOT_FIRST_POLICY: Slot = 2;
 /// How many slots each generation has.
@@ -297,6 +302,8 @@ pub struct Binding {
     pub slot: Slot,
     /// [`Head::incarnation`] of the policy that it was bound to.
     pub incarnation: u32,
+    /// [`Origin`] code: who bound it.
+    pub origin: u32,
 }
 
 /// What sticks to a task. Lives in task storage; a task without one has not met a hook yet.
@@ -336,6 +343,19 @@ pub mod program {
     pub const REFUSED: u32 = 1 << 2;
     /// The program that is being started is an interpreter.
     pub const NEXT: u32 = 1 << 3;
+    /// It is a launcher, started by the host: what it does until it starts something else is the host's business,
+    /// wherever it does it. Never set for an armed task.
+    pub const LAUNCHER: u32 = 1 << 4;
+    /// The launcher runs a copy of itself that has no name. A copy makes no further copies.
+    pub const COPY: u32 = 1 << 5;
+    /// The program that is being started is a launcher.
+    pub const NEXT_LAUNCHER: u32 = 1 << 6;
+    /// The program that is being started is a launcher's copy of itself.
+    pub const NEXT_COPY: u32 = 1 << 7;
+    /// The bits about launchers that run.
+    pub const RUNS_LAUNCHER: u32 = LAUNCHER | COPY;
+    /// The bits about launchers that are being started.
+    pub const STARTS_LAUNCHER: u32 = NEXT_LAUNCHER | NEXT_COPY;
 }
 
 /// What sticks to a connected internet socket: the policy that allowed its peer.
@@ -360,6 +380,19 @@ crate::codes::codes! {
         Due = 1 => "due",
         /// It was looked at, and the program may start.
         Checked = 2 => "checked",
+    }
+}
+
+crate::codes::codes! {
+    /// Who bound a cgroup.
+    pub enum Origin : u32 {
+        /// A selector over cgroup paths, of this cgroup or of one above it.
+        Selector = 0 => "selector",
+        /// A base policy: a container that nobody has admitted yet, or a cgroup that runtimes put containers into.
+        Base = 1 => "base",
+        /// The daemon, when a runtime asked for it: a container that was admitted, or a cgroup inside one. Inside,
+        /// selectors count for nothing.
+        Container = 2 => "container",
     }
 }
 
@@ -412,7 +445,7 @@ const _: () = {
     assert!(size_of::<PrefixKey>() == 24);
     assert!(size_of::<PortSpan>() == 8);
     assert!(size_of::<PortRange>() == 16);
-    assert!(size_of::<Binding>() == 8);
+    assert!(size_of::<Binding>() == 12);
     assert!(size_of::<Label>() == 40);
     assert!(size_of::<SocketLabel>() == 16);
     assert!(Counter::ALL.len() <= COUNTERS as usize);

@@ -3,10 +3,14 @@
 //! A task has no label until it meets a hook. Then it adopts one from its cgroup: the policy of the nearest bound
 //! ancestor, or `Host`. From there on the label sticks: `task_alloc` copies it to children and threads, and leaving
 //! the cgroup changes nothing, because a cgroup id is escapable (`O_PATH` and `CLONE_INTO_CGROUP` leave without any
-//! open). A host label is looked up again whenever a binding or an attach could have changed the answer.
+//! open).
+//!
+//! A launcher that the host started is known as one from its start on, and so are its children until they start something
+//! else: container runtimes leave the host's mount namespace, or run a nameless copy of themselves, before they join the
+//! container's cgroup. A host label is looked up again whenever a binding or an attach could have changed the answer.
 
 use enforcer_common::{
-    abi::{Binding, Content, Counter, Head, Label, SLOT_LAUNCHERS, Slot, State},
+    abi::{Binding, Content, Counter, Head, Label, Origin, SLOT_LAUNCHERS, Slot, State, program},
     decide,
     field::Field,
     rights::Rights,
@@ -50,6 +54,19 @@ impl Subject {
     pub fn set_arming(&self, arming: bool) {
         // SAFETY: the label is the current task's entry in task storage, which lives as long as the task.
         unsafe { (*self.label).arming = u32::from(arming) };
+    }
+
+    /// Makes an entering task's policy the one that its cgroup is bound to by now. Whether there is one.
+    #[inline(always)]
+    pub fn settle(&mut self) -> bool {
+        follow_cgroup();
+        // SAFETY: as in `set_arming`.
+        let (slot, incarnation) = unsafe { ((*self.label).slot, (*self.label).incarnation) };
+        let Some(head) = self.maps.head(slot) else {
+            return false;
+        };
+        (self.slot, self.incarnation, self.head) = (slot, incarnation, head);
+        head.incarnation == incarnation
     }
 
     /// Whether the program that the task is starting is the first under the policy, so that it inherits what somebody
@@ -184,21 +201,24 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
         return Ok(Standing::Host);
     }
     let epoch = bind_epoch(&maps);
+    let launcher = launcher_bits(task);
     let binding = nearest_binding(&maps);
     if binding.incarnation == 0 {
         // Without storage nothing can stick. A task outside every workload is none of our business; one inside is
         // refused by the fault below.
         if let Some(label) = kernel::task_storage(&LABELS, task, true) {
-            *label = fresh(UNBOUND, State::Host, epoch);
+            *label = fresh(UNBOUND, State::Host, epoch, launcher);
         }
         return Ok(Standing::Host);
     }
     // First, because what is known by then has to be kept on a stack that is full.
-    let entering = is_launcher(&maps).unwrap_or(false);
+    let launcher =
+        if launcher == 0 && is_launcher(&maps).unwrap_or(false) { program::LAUNCHER } else { launcher };
+    let entering = launcher != 0;
     let state = if entering { State::Entering } else { State::Armed };
     let label = kernel::task_storage(&LABELS, kernel::current(), true).ok_or(Fault::TaskStorage)?;
     let head = maps.head(binding.slot).ok_or(Fault::Table)?;
-    *label = fresh(binding, state, epoch);
+    *label = fresh(binding, state, epoch, launcher);
     if !entering {
         count(Counter::Armed);
     }
@@ -214,17 +234,39 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
 
 /// The label of a task that meets its first hook. Whatever it holds it has from before.
 #[inline(always)]
-const fn fresh(binding: Binding, state: State, epoch: u32) -> Label {
+const fn fresh(binding: Binding, state: State, epoch: u32, program: u32) -> Label {
     Label {
         slot: binding.slot,
         incarnation: binding.incarnation,
         state: state.code(),
         bind_epoch: epoch,
         arming: 0,
-        program: 0,
+        program,
         script: 0,
         content: Content::Any.code(),
         inherited: 1,
+    }
+}
+
+/// Whether a task whose label does not hold is a launcher that the host started: [`program::RUNS_LAUNCHER`] bits.
+#[inline(always)]
+fn launcher_bits(task: Typed) -> u32 {
+    match kernel::task_storage(&LABELS, task, false) {
+        Some(label) if label.state != State::Armed.code() => label.program & program::RUNS_LAUNCHER,
+        _ => 0,
+    }
+}
+
+/// Gives an entering task the binding that its cgroup has by now. One that has none any more keeps what it had.
+#[inline(never)]
+fn follow_cgroup() {
+    let Some(maps) = Maps::in_force() else { return };
+    let binding = nearest_binding(&maps);
+    if binding.incarnation != 0
+        && let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false)
+    {
+        label.slot = binding.slot;
+        label.incarnation = binding.incarnation;
     }
 }
 
@@ -248,7 +290,8 @@ fn nearest_binding(maps: &Maps) -> Binding {
     nearest
 }
 
-const UNBOUND: Binding = Binding { slot: 0, incarnation: 0 };
+/// No binding.
+pub const UNBOUND: Binding = Binding { slot: 0, incarnation: 0, origin: Origin::Selector.code() };
 
 /// A cgroup's binding, unless the policy it was bound to is gone.
 #[inline(always)]
@@ -268,9 +311,58 @@ fn is_launcher(maps: &Maps) -> Result<bool, Fault> {
     launcher_at(maps, exe, scratch)
 }
 
+/// Notes in the label of a task that is not armed whether the program that it is starting is a launcher that the host
+/// starts: the file of one, seen from the host, or a launcher's copy of itself. Returns whether it is.
+///
+/// Runtimes run a copy of themselves that has no name (a memfd, a detached mount), so that the container cannot reach
+/// their file. In the host's mount namespace nobody but the launcher chooses what that is; a copy makes none, so what
+/// runs in the container's name cannot pass for one by starting `/proc/self/exe`.
+#[inline(never)]
+pub fn note_launcher(file: Typed) -> bool {
+    let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false) else {
+        return false;
+    };
+    let runs = label.program & program::RUNS_LAUNCHER;
+    let next = match launcher_started(file) {
+        Ok(Launcher::Named) => program::NEXT_LAUNCHER,
+        Ok(Launcher::Nameless) if runs == program::LAUNCHER => program::NEXT_LAUNCHER | program::NEXT_COPY,
+        _ => 0,
+    };
+    label.program = label.program & !program::STARTS_LAUNCHER | next;
+    next != 0
+}
+
+/// What a file is to somebody who asks for launchers.
+enum Launcher {
+    /// One of them.
+    Named,
+    /// A file that has no name to find it by.
+    Nameless,
+    /// Something else.
+    No,
+}
+
+#[inline(always)]
+fn launcher_started(file: Typed) -> Result<Launcher, Fault> {
+    if !in_host_mount_namespace()? {
+        return Ok(Launcher::No);
+    }
+    let maps = Maps::in_force().ok_or(Fault::Table)?;
+    let Some(head) = maps.head(SLOT_LAUNCHERS) else {
+        return Ok(Launcher::No);
+    };
+    let scratch = name::scratch()?;
+    let span = name::of_place(Place::of_file(file), false, scratch)?;
+    if span.unnamed().is_some() {
+        return Ok(Launcher::Nameless);
+    }
+    let grant = decide::granted(&span.name(scratch), Rights::EXEC, head, &maps)?;
+    Ok(if grant.rights().contains(Rights::EXEC) { Launcher::Named } else { Launcher::No })
+}
+
 /// Whether the file at `place` is a launcher, seen from the host.
 #[inline(always)]
-pub fn launcher_at<P: Pointer>(maps: &Maps, place: Place<P>, scratch: &mut Scratch) -> Result<bool, Fault> {
+fn launcher_at<P: Pointer>(maps: &Maps, place: Place<P>, scratch: &mut Scratch) -> Result<bool, Fault> {
     if !in_host_mount_namespace()? {
         return Ok(false);
     }
@@ -305,13 +397,16 @@ pub fn exe_place() -> Result<Place<Raw>, Fault> {
 }
 
 /// Whether `task` is under the same policy as `subject`. A task that ran before its policy came, and has met no hook
-/// since, has no label yet: its cgroup tells what it will be.
+/// since, has no label yet: its cgroup tells what it will be. A launcher is not, wherever it is: nobody judges what it
+/// does, so whoever could steer it would be free.
 #[inline(always)]
 pub fn is_same_workload(subject: &Subject, task: Typed) -> bool {
     if let Some(label) = kernel::task_storage(&LABELS, task, false)
-        && label.state >= State::Entering.code()
+        && (label.state >= State::Entering.code() || label.program & program::RUNS_LAUNCHER != 0)
     {
-        return label.slot == subject.slot && label.incarnation == subject.incarnation;
+        return label.state == State::Armed.code()
+            && label.slot == subject.slot
+            && label.incarnation == subject.incarnation;
     }
     let cgroup = task.raw().follow(Field::TaskCgroups).and_then(|set| set.follow(Field::CssSetDflCgrp));
     let Ok(id) = cgroup.and_then(id_of) else {
@@ -331,6 +426,14 @@ pub fn inherit(child: Typed) -> Result<(), Fault> {
         return Ok(());
     };
     if own.state < State::Entering.code() {
+        let launcher = own.program & program::RUNS_LAUNCHER;
+        // Where the child will be is not known yet, so what it is under is left to its first hook. A launcher's child
+        // that there is no memory to note it for is under its cgroup's policy at once.
+        if launcher != 0
+            && let Some(label) = kernel::task_storage(&LABELS, child, true)
+        {
+            *label = fresh(UNBOUND, State::Unknown, 0, launcher);
+        }
         return Ok(());
     }
     let copy = *own;
@@ -348,18 +451,27 @@ pub fn is_armed() -> bool {
         .is_some_and(|label| label.state == State::Armed.code())
 }
 
-/// Arms a label whose exec has passed the point of no return.
+/// Follows an exec past the point of no return: a launcher is what it has started, and a label that was to be armed is.
 #[inline(always)]
-pub fn arm() {
-    if let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false)
-        && label.state == State::Entering.code()
-        && label.arming != 0
-    {
+pub fn commit() {
+    let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false) else { return };
+    if label.state == State::Armed.code() {
+        return;
+    }
+    let starts = label.program & program::STARTS_LAUNCHER;
+    label.program &= !(program::RUNS_LAUNCHER | program::STARTS_LAUNCHER);
+    if label.state == State::Entering.code() && label.arming != 0 {
         label.state = State::Armed.code();
         label.arming = 0;
         count(Counter::Armed);
+    } else {
+        label.program |= starts >> LAUNCHER_SHIFT;
     }
 }
+
+/// From the bits about launchers that are being started to those about launchers that run.
+const LAUNCHER_SHIFT: u32 = 2;
+const _: () = assert!(program::STARTS_LAUNCHER >> LAUNCHER_SHIFT == program::RUNS_LAUNCHER);
 
 /// The id of a cgroup.
 #[inline(always)]

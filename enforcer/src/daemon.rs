@@ -26,6 +26,7 @@ use sd_notify::NotifyState;
 use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
+    sync::mpsc::unbounded_channel,
     task::JoinHandle,
     time::{Instant, MissedTickBehavior},
 };
@@ -34,11 +35,14 @@ use crate::{
     admission::{RecordError, Refusal},
     bundle::verify::{Candidate, Trust},
     cgroups::Hierarchy,
+    containers::control::{Control, Desk},
     custody::{self, Finding},
     events::{
         admission::Consequence,
+        container::ContainerRecord,
         enrich::Enricher,
         pipeline::Pipeline,
+        record::Record,
         sink::{JsonLines, LogFile, Sink},
     },
     intake::{Intake, Taken},
@@ -144,6 +148,15 @@ async fn serve(config: &Config, mut attached: Attached, pipeline: Pipeline) -> R
     let mut losses =
         Losses { seen: maps.counter(Counter::EventsLost)?, unbound: maps.counter(Counter::BindFailed)? };
 
+    let (reporter, mut containers) = unbounded_channel();
+    let report = move |record| {
+        // The daemon is ending when nobody takes it.
+        let _ = reporter.send(record);
+    };
+    let desk = Desk { runtime: config.runtime.clone(), pins: config.pins.clone() };
+    let _control = Control::start(desk, report)?;
+    report_unadmitted(config, &pipeline);
+
     notify(&[
         NotifyState::Ready,
         NotifyState::Status(&format!("enforcing with {} programs", attached.hooks.len())),
@@ -171,6 +184,7 @@ async fn serve(config: &Config, mut attached: Attached, pipeline: Pipeline) -> R
                 let intake = config.intake.clone();
                 checking = Some(tokio::task::spawn_blocking(move || custody::check(&intake)));
             }
+            Some(record) = containers.recv() => pipeline.report(Record::Container(Box::new(record))),
             found = finished(&mut checking) => {
                 checking = None;
                 follow(config, found, &pipeline);
@@ -181,6 +195,9 @@ async fn serve(config: &Config, mut attached: Attached, pipeline: Pipeline) -> R
         }
     }
     notify(&[NotifyState::Stopping]);
+    while let Ok(record) = containers.try_recv() {
+        pipeline.report(Record::Container(Box::new(record)));
+    }
     drain(&mut ring, &pipeline);
     losses.report(&maps, &pipeline);
     pipeline.finish();
@@ -393,6 +410,23 @@ fn rebind(config: &Config) {
     match result {
         Ok(rebound) => tracing::warn!(bound = rebound.bound, "cgroups were bound late"),
         Err(error) => tracing::error!(%error, "cgroups that the programs could not bind stay unbound"),
+    }
+}
+
+/// Says which containers run that nobody has asked for: their runtime has no hook, or they were there before it had.
+fn report_unadmitted(config: &Config, pipeline: &Pipeline) {
+    let result = Lock::acquire(&config.runtime)
+        .and_then(|lock| Session::open(lock, &config.runtime, &config.pins))
+        .and_then(|session| session.unadmitted());
+    match result {
+        Ok(found) => {
+            for cgroup in found {
+                let record = ContainerRecord::unadmitted(&cgroup);
+                tracing::warn!(cgroup = record.cgroup, "UNBOUND: nobody has admitted this container");
+                pipeline.report(Record::Container(Box::new(record)));
+            }
+        }
+        Err(error) => tracing::error!(%error, "it cannot be told which containers nobody has admitted"),
     }
 }
 

@@ -4,6 +4,7 @@ pub mod admission;
 pub mod bundle;
 pub mod cgroups;
 pub mod cli;
+pub mod containers;
 pub mod custody;
 pub mod daemon;
 pub mod events;

@@ -14,11 +14,12 @@ use enforcer_common::hook::Hook;
 use crate::{
     bundle::verify::{Candidate, VerifiedBundle},
     cgroups::{CgroupError, Hierarchy},
+    containers::admit::{AdmitError, Asked, admit, unadmitted},
     kernel::{
         bind::{BindError, Rebound, rebind},
         btf::{BtfError, KernelTypes},
         install::{Desired, InstallError, Installed, install, observe, rehearse},
-        maps::{BpfMaps, OpenError},
+        maps::{BpfMaps, MapFault, OpenError},
         pin::{LinkSet, PinError, Pins},
         probe::Root,
         state::{Snapshot, StateFile},
@@ -82,6 +83,12 @@ pub enum SessionError {
     /// The bindings.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A container.
+    #[error(transparent)]
+    Admit(#[from] AdmitError),
+    /// A map.
+    #[error(transparent)]
+    Map(#[from] MapFault),
 }
 
 /// The right to install, until dropped.
@@ -234,6 +241,26 @@ impl Session {
     pub fn rebind(&mut self) -> Result<Rebound, SessionError> {
         let hierarchy = Hierarchy::find()?;
         rebind(&mut self.maps, || hierarchy.walk().map_err(SessionError::from))
+    }
+
+    /// Binds a container to the policy that admits it; returns the policy's name.
+    ///
+    /// # Errors
+    /// [`SessionError`]; then the container must not start.
+    pub fn admit(&mut self, asked: Asked<'_>) -> Result<String, SessionError> {
+        let hierarchy = Hierarchy::find()?;
+        let snapshot = self.observe()?;
+        admit(&mut self.maps, snapshot.as_ref(), asked, || hierarchy.walk().map_err(SessionError::from))
+    }
+
+    /// Paths of containers that run although nobody has admitted them.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn unadmitted(&self) -> Result<Vec<Vec<u8>>, SessionError> {
+        let hierarchy = Hierarchy::find()?;
+        let has_processes = |path: &[u8]| !hierarchy.processes(path).is_empty();
+        Ok(unadmitted(&self.maps, &hierarchy.walk()?, has_processes)?)
     }
 }
 

@@ -51,7 +51,8 @@ fn keys() {
         .map(|(table, key, _)| if table.is_empty() { (*key).to_owned() } else { format!("{table}.{key}") })
         .collect();
     assert_eq!(documented, known);
-    for (_, table, _) in KEYS.iter().filter(|(_, _, kind)| *kind == Type::Table) {
+    for (inside, table, _) in KEYS.iter().filter(|(_, _, kind)| *kind == Type::Table) {
+        let table = if inside.is_empty() { (*table).to_owned() } else { format!("{inside}.{table}") };
         assert!(REFERENCE.contains(&format!("`[{table}]`")), "{table}");
     }
 }

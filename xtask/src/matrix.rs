@@ -68,13 +68,16 @@ pub(crate) struct Settings<'a> {
     pub(crate) parallel: usize,
 }
 
+/// Words in the names of heavy suites.
+const HEAVY: &[&str] = &["containers", "heavy", "software"];
+
 /// Series on which heavy suites run: what distributions have now.
 const HEAVY_ON: &[&str] = &["6.12"];
 
-/// Whether a suite is part of the matrix on this kernel. Suites with the word `software` or `heavy` in their name take an
-/// emulated processor minutes, and what they test depends on the kernel least of all: they run on [`HEAVY_ON`] only.
+/// Whether a suite is part of the matrix on this kernel. Suites with one of [`HEAVY`] in their name take an emulated
+/// processor minutes, and what they test depends on the kernel least of all: they run on [`HEAVY_ON`] only.
 pub(crate) fn runs_on(suite: &str, kernel: &str) -> bool {
-    let heavy = suite.split('_').any(|word| word == "heavy" || word == "software");
+    let heavy = suite.split('_').any(|word| HEAVY.contains(&word));
     let on = |series: &&str| {
         kernel.strip_prefix(*series).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
@@ -362,6 +365,7 @@ mod tests {
         let on = |suite| ["6.1", "6.12", "6.18", "7.3", "70.1"].map(|kernel| runs_on(suite, kernel));
         assert_eq!(on("systemd_heavy"), [false, true, false, false, false]);
         assert_eq!(on("systemd_software"), [false, true, false, false, false]);
+        assert_eq!(on("systemd_containers"), [false, true, false, false, false]);
         assert_eq!(on("heavyweight"), [true; 5]);
     }
 

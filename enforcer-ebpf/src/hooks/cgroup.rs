@@ -9,10 +9,9 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::error;
 use enforcer_common::{
-    abi::{Binding, Counter, SLOT_SELECTORS},
+    abi::{Binding, Counter, Origin, SELECTS, SELECTS_BASE, SLOT_SELECTORS},
     decide,
     field::Field,
-    rights::Rights,
     verdict::Fault,
 };
 
@@ -35,7 +34,8 @@ pub fn task_alloc(ctx: LsmContext) -> i32 {
     }
 }
 
-/// Binds a new cgroup to the policy whose selector names it, else to its parent's.
+/// Binds a new cgroup: inside a container that was admitted, to the container's policy; else to the policy whose selector
+/// names it; else to its parent's.
 #[btf_tracepoint(function = "cgroup_mkdir")]
 pub fn cgroup_mkdir(ctx: BtfTracePointContext) {
     let cgroup = traced(&ctx, 0).raw();
@@ -61,44 +61,45 @@ fn bind(cgroup: Raw, path: Typed) -> Result<bool, Fault> {
     }
     let maps = Maps::in_force().ok_or(Fault::Table)?;
     let id = id_of(cgroup)?;
-    // A labelled task cannot choose another policy by choosing a name.
-    let selected = if subject::is_armed() { None } else { select(&maps, path)? };
-    let inherited = match selected {
-        Some(_) => None,
-        None => parent_binding(&maps, cgroup)?,
-    };
-    let Some(binding) = selected.or(inherited) else {
+    let inherited = parent_binding(&maps, cgroup)?;
+    // A labelled task cannot choose another policy by choosing a name, and a container has one policy.
+    let keeps = inherited.origin == Origin::Container.code() || subject::is_armed();
+    let selected = if keeps { subject::UNBOUND } else { select(&maps, path)? };
+    let binding = if selected.incarnation == 0 { inherited } else { selected };
+    if binding.incarnation == 0 {
         return Ok(false);
-    };
+    }
     BINDINGS.insert(id, binding, 0).map_err(|_| Fault::Binding)?;
     Ok(true)
 }
 
-/// The policy whose selector matches the path.
+/// The policy whose selector matches the path; incarnation 0 if there is none.
 #[inline(always)]
-fn select(maps: &Maps, path: Typed) -> Result<Option<Binding>, Fault> {
+fn select(maps: &Maps, path: Typed) -> Result<Binding, Fault> {
     let Some(selectors) = maps.head(SLOT_SELECTORS) else {
-        return Ok(None);
+        return Ok(subject::UNBOUND);
     };
     let scratch = name::scratch()?;
     let name = name::of_string(path.raw(), scratch)?.name(scratch);
-    let grant = decide::granted(&name, Rights::EXEC, selectors, maps)?;
-    if !grant.rights().contains(Rights::EXEC) {
-        return Ok(None);
+    let grant = decide::granted(&name, SELECTS, selectors, maps)?;
+    if !grant.rights().contains(SELECTS) {
+        return Ok(subject::UNBOUND);
     }
     let slot = grant.rule;
     let head = maps.head(slot).ok_or(Fault::Table)?;
-    Ok(Some(Binding { slot, incarnation: head.incarnation }))
+    let origin = if grant.rights().contains(SELECTS_BASE) { Origin::Base } else { Origin::Selector };
+    Ok(Binding { slot, incarnation: head.incarnation, origin: origin.code() })
 }
 
+/// The parent's binding; incarnation 0 if it has none.
 #[inline(always)]
-fn parent_binding(maps: &Maps, cgroup: Raw) -> Result<Option<Binding>, Fault> {
+fn parent_binding(maps: &Maps, cgroup: Raw) -> Result<Binding, Fault> {
     let parent = cgroup.follow(Field::CgroupSelfParent)?;
     if parent.is_null() {
-        return Ok(None);
+        return Ok(subject::UNBOUND);
     }
     let id = id_of(parent.follow(Field::CssCgroup)?)?;
-    Ok(live_binding(maps, id))
+    Ok(live_binding(maps, id).unwrap_or(subject::UNBOUND))
 }
 
 /// Ids of version 1 hierarchies come from another number space.

@@ -40,42 +40,51 @@ const DIGEST_POINT: Point = Point::new(Hook::BprmCheckDigest, Family::Exec);
 pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     let file = pointer(&ctx, 0).follow(Field::BprmFile);
     match subject::current() {
-        Ok(Standing::Host) => PASS,
+        Ok(Standing::Host) => {
+            subject::note_launcher(file);
+            PASS
+        }
         Ok(Standing::Workload(subject)) => {
-            let place = Place::of_file(file);
             if subject.is_content(Content::Due) {
                 // Nobody has looked at the script whose interpreter this is.
                 subject.set_content(Content::Any);
                 return POINT.fault(&subject, Rights::EXEC, Fault::Digest);
             }
             subject.set_content(Content::Any);
+            let mut subject = subject;
             if subject.entering {
-                match starts_launcher(&subject, place) {
-                    Ok(true) => {
-                        subject.set_arming(false);
-                        return PASS;
-                    }
-                    Ok(false) => subject.set_arming(true),
-                    Err(fault) => return POINT.fault(&subject, Rights::EXEC, fault),
+                if subject::note_launcher(file) {
+                    subject.set_arming(false);
+                    return PASS;
+                }
+                subject.set_arming(true);
+                // A runtime enters a container before the container is bound, and starts its program afterwards.
+                if !subject.settle() {
+                    return POINT.fault(&subject, Rights::EXEC, Fault::Table);
                 }
             }
-            // The new image would have an executable heap and stack.
-            if kernel::read_implies_exec() {
-                let verdict = anonymous(memory_point(Hook::BprmCheckSecurity), &subject);
-                if verdict != PASS {
-                    return verdict;
-                }
-            }
-            // A script comes first and its interpreter last, so what is found out last holds.
-            match interpreter::is_interpreter(&subject, place) {
-                Ok(true) => subject.set_program(subject.program() | program::NEXT),
-                Ok(false) => subject.set_program(subject.program() & !program::NEXT),
-                Err(fault) => return POINT.fault(&subject, Rights::EXEC, fault),
-            }
-            judge_by_name(&subject, place)
+            judge_program(&subject, Place::of_file(file))
         }
         Err(fault) => POINT.stranded(fault),
     }
+}
+
+#[inline(always)]
+fn judge_program(subject: &Subject, place: Place) -> i32 {
+    // The new image would have an executable heap and stack.
+    if kernel::read_implies_exec() {
+        let verdict = anonymous(memory_point(Hook::BprmCheckSecurity), subject);
+        if verdict != PASS {
+            return verdict;
+        }
+    }
+    // A script comes first and its interpreter last, so what is found out last holds.
+    match interpreter::is_interpreter(subject, place) {
+        Ok(true) => subject.set_program(subject.program() | program::NEXT),
+        Ok(false) => subject.set_program(subject.program() & !program::NEXT),
+        Err(fault) => return POINT.fault(subject, Rights::EXEC, fault),
+    }
+    judge_by_name(subject, place)
 }
 
 /// Judges a question: an interpreter asks whether the kernel would start the script that it was told to run, and takes
@@ -91,11 +100,6 @@ pub fn bprm_creds_for_exec(ctx: LsmContext) -> i32 {
         let place = Place::of_file(bprm.follow(Field::BprmFile));
         point.decide_place(subject, place, false, Rights::CODE)
     })
-}
-
-#[inline(always)]
-fn starts_launcher(subject: &Subject, place: Place) -> Result<bool, Fault> {
-    subject::launcher_at(&subject.maps, place, name::scratch()?)
 }
 
 /// As [`Point::decide_place`], but leaves pinned programs to [`bprm_check_digest`].

@@ -53,7 +53,7 @@ pub fn is_interpreter(subject: &Subject, place: Place) -> Result<bool, Fault> {
 /// after the point of no return and before the new image is mapped. (Oldest kernel: 5.7.)
 #[lsm(hook = "bprm_committed_creds")]
 pub fn bprm_committed_creds(ctx: LsmContext) -> i32 {
-    subject::arm();
+    subject::commit();
     let Ok(Standing::Workload(subject)) = subject::current() else {
         return PASS;
     };
@@ -62,7 +62,7 @@ pub fn bprm_committed_creds(ctx: LsmContext) -> i32 {
         subject.forget_inheritance();
     }
     if subject.program() & program::NEXT == 0 {
-        subject.set_program(0);
+        subject.set_program(subject.program() & program::RUNS_LAUNCHER);
         return PASS;
     }
     subject.set_program(program::INTERPRETER | program::SEEKING);

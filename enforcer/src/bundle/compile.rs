@@ -114,7 +114,13 @@ impl Compiled {
     #[cfg(test)]
     pub(crate) fn for_tests(image: PolicyImage, cgroup: &str) -> Self {
         let text = format!("policy = \"{}\"\n[workload]\ncgroup = \"{cgroup}\"\n", image.name);
-        let source = Source::new("test.toml", text).unwrap();
+        Self::of_text_for_tests(image, &text)
+    }
+
+    /// Around an image, with a selector from a policy's text.
+    #[cfg(test)]
+    pub(crate) fn of_text_for_tests(image: PolicyImage, text: &str) -> Self {
+        let source = Source::new("test.toml", text.to_owned()).unwrap();
         let policy = parse(&source).policy.unwrap();
         Self { policy, image, warnings: None }
     }

@@ -199,10 +199,16 @@ impl VerifiedBundle {
     /// A bundle around an image, for tests of what comes after verification.
     #[cfg(test)]
     pub(crate) fn for_tests(image: PolicyImage, cgroup: &str) -> Self {
-        let bytes = format!("{image:?} {cgroup}").into_bytes();
+        Self::for_tests_around(Compiled::for_tests(image, cgroup))
+    }
+
+    /// A bundle around what the compiler made, for tests of what comes after verification.
+    #[cfg(test)]
+    pub(crate) fn for_tests_around(compiled: Compiled) -> Self {
+        let bytes = format!("{:?} {:?}", compiled.image, compiled.policy.selector).into_bytes();
         Self(Candidate {
-            source: PolicySource { origin: format!("{}.toml", image.name), bytes },
-            compiled: Compiled::for_tests(image, cgroup),
+            source: PolicySource { origin: format!("{}.toml", compiled.image.name), bytes },
+            compiled,
             trust: Trust::Unsigned,
         })
     }

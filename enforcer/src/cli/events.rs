@@ -18,6 +18,7 @@ use super::{
 };
 use crate::events::{
     admission::AdmissionResult,
+    container::ContainerResult,
     record::{Record, VerdictName, compact},
 };
 
@@ -128,6 +129,7 @@ fn show(args: &Args, line: &str) -> Option<String> {
     let record = serde_json::from_str::<Record>(line).ok();
     let policy = match &record {
         Some(Record::Decision(decision)) => decision.policy.as_deref(),
+        Some(Record::Container(container)) => container.policy.as_deref(),
         _ => None,
     };
     if args.policy.is_some() && args.policy.as_deref() != policy {
@@ -149,6 +151,11 @@ fn coloured(record: &Record) -> String {
             AdmissionResult::Admitted => ("admitted", Colour::Green),
             AdmissionResult::Refused => ("refused", Colour::Red),
             AdmissionResult::Alarm => ("ALARM", Colour::Red),
+        },
+        Record::Container(container) => match container.result {
+            ContainerResult::Bound => ("bound", Colour::Green),
+            ContainerResult::Refused => ("refused", Colour::Red),
+            ContainerResult::Unadmitted => ("UNBOUND", Colour::Red),
         },
     };
     text.replacen(word, &paint(&stdout(), colour, word), 1)

@@ -222,6 +222,7 @@ mod tests {
         assert_eq!(names.find(2, 7), None);
         let installed = |slot, incarnation, trust: &str| Snapshot {
             policies: vec![PolicyRecord {
+                containers: None,
                 name: format!("policy-{slot}"),
                 slot,
                 incarnation,

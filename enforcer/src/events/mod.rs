@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod container;
 pub mod decode;
 pub mod enrich;
 pub mod pipeline;

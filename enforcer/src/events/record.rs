@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     admission::AdmissionRecord,
+    container::ContainerRecord,
     decode::{Event, Object},
     text,
 };
@@ -26,6 +27,8 @@ pub enum Record {
     Lost(LostRecord),
     /// About the policies themselves.
     Admission(Box<AdmissionRecord>),
+    /// About containers.
+    Container(Box<ContainerRecord>),
 }
 
 /// See [`Record::Decision`].
@@ -404,6 +407,7 @@ fn is_false(value: &bool) -> bool {
 pub fn compact(record: &Record) -> String {
     match record {
         Record::Admission(admission) => admission.compact(),
+        Record::Container(container) => container.compact(),
         Record::Lost(lost) => {
             let place = match lost.place {
                 LostPlace::Ring => "the kernel's ring was full",

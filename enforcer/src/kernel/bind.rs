@@ -1,8 +1,9 @@
 //! Ties the cgroups that exist to the policies that are installed.
 //!
 //! New cgroups are bound by the programs as they are made. This is for those that were there before the policy, and
-//! for policies that are gone. A cgroup is bound to the policy whose selector matches its path, else to its parent's;
-//! the same rule as in the kernel, decided by the same function over the same tables.
+//! for policies that are gone. Inside a container that was admitted, a cgroup has the container's policy; else it is bound
+//! to the policy whose selector matches its path, else to its parent's; the same rule as in the kernel, decided by the
+//! same function over the same tables.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -13,12 +14,11 @@ use std::{
 
 use enforcer_common::{
     abi::{
-        ARENA_CHUNK_CELLS, Binding, ExactKey, Grant, Head, Pin, PinKey, PortRange, PortSpan, PrefixKey,
-        SLOT_SELECTORS,
+        ARENA_CHUNK_CELLS, Binding, ExactKey, Grant, Head, Origin, Pin, PinKey, PortRange, PortSpan,
+        PrefixKey, SELECTS, SELECTS_BASE, SLOT_SELECTORS,
     },
     decide::{Bytes, Step, Tables, granted},
     hash::Key,
-    rights::Rights,
     verdict::Fault,
 };
 
@@ -71,7 +71,7 @@ fn apply<M: Maps>(
 ) -> Result<Rebound, BindError> {
     let mut control = maps.control()?;
     let heads = maps.heads(control.generation)?;
-    let wanted = wanted(maps, Key(control.hash_key), &heads, cgroups)?;
+    let wanted = wanted(maps, Key(control.hash_key), &heads, before, cgroups)?;
     let mut report = Rebound::default();
     for (id, binding) in &wanted {
         if before.get(id) != Some(binding) {
@@ -98,28 +98,41 @@ fn wanted<M: Maps>(
     maps: &M,
     key: Key,
     heads: &[Head],
+    before: &BTreeMap<u64, Binding>,
     cgroups: &[Cgroup],
 ) -> Result<BTreeMap<u64, Binding>, BindError> {
     let slot_head = |slot: u32| heads.get(usize::try_from(slot).unwrap_or(usize::MAX));
     let Some(selectors) = slot_head(SLOT_SELECTORS).filter(|head| head.incarnation != 0) else {
         return Ok(BTreeMap::new());
     };
+    let is_container = |binding: &&Binding| binding.origin == Origin::Container.code();
+    let is_live = |binding: &&Binding| {
+        slot_head(binding.slot).is_some_and(|head| head.incarnation == binding.incarnation)
+    };
     let tables = Reading { maps, key, fault: RefCell::new(None) };
     let mut by_index: Vec<Option<Binding>> = Vec::with_capacity(cgroups.len());
     for cgroup in cgroups {
-        let grant = granted(&Bytes(&cgroup.path), Rights::EXEC, selectors, &tables);
+        let inherited = cgroup.parent.and_then(|parent| by_index.get(parent).copied().flatten());
+        // A container keeps the policy that it was admitted to as long as there is that policy.
+        let kept = inherited.as_ref().filter(is_container);
+        let kept = kept.or_else(|| before.get(&cgroup.id).filter(is_container).filter(is_live));
+        if let Some(kept) = kept {
+            by_index.push(Some(*kept));
+            continue;
+        }
+        let grant = granted(&Bytes(&cgroup.path), SELECTS, selectors, &tables);
         if let Some(fault) = tables.fault.take() {
             return Err(fault.into());
         }
         let grant = grant.map_err(BindError::Selectors)?;
-        let own = if grant.rights().contains(Rights::EXEC) {
+        let own = if grant.rights().contains(SELECTS) {
             let head = slot_head(grant.rule).filter(|head| head.incarnation != 0);
             let head = head.ok_or(BindError::Selectors(Fault::Table))?;
-            Some(Binding { slot: grant.rule, incarnation: head.incarnation })
+            let origin = if grant.rights().contains(SELECTS_BASE) { Origin::Base } else { Origin::Selector };
+            Some(Binding { slot: grant.rule, incarnation: head.incarnation, origin: origin.code() })
         } else {
             None
         };
-        let inherited = cgroup.parent.and_then(|parent| by_index.get(parent).copied().flatten());
         by_index.push(own.or(inherited));
     }
     Ok(cgroups.iter().zip(by_index).filter_map(|(cgroup, binding)| Some((cgroup.id, binding?))).collect())
@@ -212,10 +225,10 @@ mod tests {
     #[test]
     fn a_match_binds_the_cgroup_and_all_below() {
         let mut maps = installed(&[("web", "/system.slice/web.service")]);
-        maps.bindings.insert(999, Binding { slot: 2, incarnation: 5 });
+        maps.bindings.insert(999, Binding { slot: 2, incarnation: 5, origin: 0 });
         let epoch = maps.control.bind_epoch;
         assert_eq!(bind_tree(&mut maps), Rebound { bound: 2, unbound: 1 });
-        let expected = Binding { slot: 2, incarnation: maps.head(2).incarnation };
+        let expected = Binding { slot: 2, incarnation: maps.head(2).incarnation, origin: 0 };
         assert_eq!(maps.bindings, BTreeMap::from([(20, expected), (30, expected)]));
         assert_eq!(maps.control.bind_epoch, epoch + 1);
         assert!(
@@ -244,7 +257,7 @@ mod tests {
     #[test]
     fn without_policies_nothing_is_bound() {
         let mut maps = FakeMaps::default();
-        maps.bindings.insert(20, Binding { slot: 2, incarnation: 5 });
+        maps.bindings.insert(20, Binding { slot: 2, incarnation: 5, origin: 0 });
         assert_eq!(bind_tree(&mut maps), Rebound { bound: 0, unbound: 1 });
         assert!(maps.bindings.is_empty());
     }

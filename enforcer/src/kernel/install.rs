@@ -339,6 +339,7 @@ fn derive<M: Maps, P: AsRef<Candidate>>(
             digest: bundle.map_or_else(String::new, Candidate::digest),
             trust: bundle.map_or_else(|| "unknown".to_owned(), |bundle| bundle.trust().to_string()),
             modes: head.modes.to_vec(),
+            containers: bundle.and_then(|bundle| bundle.compiled().policy.selector.container.clone()),
         });
     }
     let house = |slot: Slot| heads.get(index(slot)).map_or(0, |head| head.table);
@@ -495,6 +496,7 @@ impl Plan {
                 digest: bundle.digest(),
                 trust: bundle.trust().to_string(),
                 modes: bundle.image().modes.to_vec(),
+                containers: bundle.compiled().policy.selector.container.clone(),
             });
         }
         policies.sort_by(|one, other| one.name.cmp(&other.name));

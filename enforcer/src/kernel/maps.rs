@@ -282,12 +282,22 @@ impl BpfMaps {
     /// [`MapFault`].
     pub fn label(&self, pid: u32) -> Result<Option<Label>, MapFault> {
         let Ok(process) = sys::pidfd_open(pid) else { return Ok(None) };
-        match sys::bpf::task_storage(self.labels.fd().as_fd(), process.as_fd()) {
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
-            other => {
-                other.map_err(|source| MapFault { map: maps::LABELS, operation: Operation::Read, source })
-            }
+        match self.label_of(process.as_fd()) {
+            Err(error) if error.source.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            other => other,
         }
+    }
+
+    /// The label of a process. `None` if no hook has met it.
+    ///
+    /// # Errors
+    /// [`MapFault`], with `ESRCH` if it is gone.
+    pub fn label_of(&self, process: BorrowedFd<'_>) -> Result<Option<Label>, MapFault> {
+        sys::bpf::task_storage(self.labels.fd().as_fd(), process).map_err(|source| MapFault {
+            map: maps::LABELS,
+            operation: Operation::Read,
+            source,
+        })
     }
 }
 

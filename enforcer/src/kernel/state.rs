@@ -16,7 +16,7 @@ use enforcer_common::abi::Slot;
 use serde::{Deserialize, Serialize};
 
 use super::place::Span;
-use crate::file;
+use crate::{file, policy::containers::ContainerSelector};
 
 /// Version of the file's layout.
 pub const SCHEMA: u32 = 1;
@@ -73,6 +73,9 @@ pub struct PolicyRecord {
     pub trust: String,
     /// Mode codes by family.
     pub modes: Vec<u8>,
+    /// The containers that it admits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<ContainerSelector>,
 }
 
 /// Where a table lies.
@@ -241,6 +244,7 @@ mod tests {
                     digest: "00".into(),
                     trust: "unsigned".into(),
                     modes: vec![0; 8],
+                    containers: None,
                 }],
                 tables: vec![],
             },

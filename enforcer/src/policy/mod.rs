@@ -7,12 +7,13 @@
 //!
 //! [`source`] holds text and places in it, [`parse`] finds every mistake in one go, [`model`] is what is left when there
 //! is none, [`compile`] lowers it with [`glob`], [`automaton`], [`net`] and [`selectors`], [`place`] says what the image
-//! becomes at a place in the maps, and [`lookup`] runs the kernel's own decision function over it. No module here does
+//! becomes at a place in the maps, [`containers`] which containers a policy admits, and [`lookup`] runs the kernel's own decision function over it. No module here does
 //! I/O, and none knows the kernel.
 #![forbid(unsafe_code)]
 
 pub mod automaton;
 pub mod compile;
+pub mod containers;
 pub mod diagnostics;
 pub mod digest;
 pub mod families;

@@ -12,7 +12,10 @@ use enforcer_common::{
     verdict::{FAMILY_SLOTS, Family, Mode},
 };
 
-use super::{digest::Pinned, families::SocketFamily, glob::Glob, net::Reach, source::Span};
+use super::{
+    containers::ContainerSelector, digest::Pinned, families::SocketFamily, glob::Glob, net::Reach,
+    source::Span,
+};
 
 /// One policy.
 #[derive(Clone, Debug)]
@@ -146,13 +149,15 @@ impl fmt::Display for PolicyName {
     }
 }
 
-/// Whom a policy binds, as cgroup paths.
+/// Whom a policy binds.
 #[derive(Clone, Debug)]
 pub struct Selector {
     /// How the author put it.
     pub kind: SelectorKind,
-    /// The patterns. At least one.
+    /// The patterns of cgroup paths. At least one, unless it is about containers.
     pub patterns: Vec<SelectorPattern>,
+    /// The containers that it admits.
+    pub container: Option<ContainerSelector>,
 }
 
 /// The key under `[workload]`.
@@ -164,6 +169,10 @@ pub enum SelectorKind {
     Slice,
     /// Cgroup paths.
     Cgroup,
+    /// Containers, by what their runtime says of them.
+    Container,
+    /// The cgroups that runtimes put containers into: the policy is the base policy of those.
+    ContainerRoots,
 }
 
 /// One pattern of cgroup paths.
@@ -182,6 +191,8 @@ pub struct SelectorPattern {
 pub enum SelectorReach {
     /// The pattern was made from the name of a slice above.
     Below,
+    /// The pattern is one for containers of any kind.
+    Base,
     /// The pattern is about the cgroup itself.
     Itself,
 }

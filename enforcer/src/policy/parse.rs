@@ -23,8 +23,9 @@ use toml::{
 
 use super::{
     automaton::Nfa,
+    containers::{self, ContainerSelector},
     diagnostics::{Code, Diagnostic, Diagnostics},
-    digest::{DigestError, PREFIX, Pinned},
+    digest::{ContentDigest, DigestError, PREFIX, Pinned},
     families::{self, SocketFamily},
     glob::{Glob, GlobError},
     model::{
@@ -197,6 +198,21 @@ enum Value<'a> {
     List(Vec<Text<'a>>),
     Programs(Vec<Program<'a>>),
     Table(&'a DeTable<'a>, Span),
+}
+
+impl Value<'_> {
+    /// Where the value, or the first in it, stands.
+    fn first_span(&self) -> Option<Span> {
+        match self {
+            Self::Text(text) => Some(text.span),
+            Self::Switch(_, span) | Self::Table(_, span) => Some(*span),
+            Self::List(list) => list.first().map(|text| text.span),
+            Self::Programs(programs) => programs.first().map(|program| match program {
+                Program::Any(text) => text.span,
+                Program::Pinned { span, .. } => *span,
+            }),
+        }
+    }
 }
 
 /// A string in the file.
@@ -783,34 +799,40 @@ impl<'s> Reader<'s> {
     // --- selectors ---
 
     fn selector(&mut self, table: &Table<'_>, span: Span) -> Option<Selector> {
-        let kinds =
-            [("unit", SelectorKind::Unit), ("slice", SelectorKind::Slice), ("cgroup", SelectorKind::Cgroup)];
-        let mut given = kinds.into_iter().filter_map(|(key, kind)| match table.get(key) {
-            Some(Value::List(list)) => Some((key, kind, list)),
-            _ => None,
-        });
-        let Some((key, kind, list)) = given.next() else {
+        let kinds = [
+            ("unit", SelectorKind::Unit),
+            ("slice", SelectorKind::Slice),
+            ("cgroup", SelectorKind::Cgroup),
+            ("container-roots", SelectorKind::ContainerRoots),
+            ("container", SelectorKind::Container),
+        ];
+        let mut given = kinds.into_iter().filter_map(|(key, kind)| Some((key, kind, table.get(key)?)));
+        let Some((key, kind, value)) = given.next() else {
             if table.is_empty() && !self.found.has_errors() {
                 let error =
                     Diagnostic::error(Code::MissingKey, "[workload] does not say whom the policy binds");
-                self.found.push(
-                    error.at(span, "").help("write e.g. `unit = \"nginx.service\"`, or `slice`, or `cgroup`"),
-                );
+                self.found.push(error.at(span, "").help(
+                    "write e.g. `unit = \"nginx.service\"`, or `slice`, `cgroup`, or a table `container`",
+                ));
             }
             return None;
         };
         if let Some((other, _, others)) = given.next() {
-            let places = (others.first(), list.first());
             let mut error = Diagnostic::error(
                 Code::BadSelector,
                 format!("[workload] has both `{key}` and `{other}`: a policy binds by one of them"),
             );
-            if let (Some(second), Some(first)) = places {
-                error = error.at(second.span, "").related(first.span, "");
+            if let (Some(second), Some(first)) = (others.first_span(), value.first_span()) {
+                error = error.at(second, "").related(first, "");
             }
             self.found.push(error.help("write a second policy, or `cgroup` patterns for both"));
             return None;
         }
+        let list: Vec<Text<'_>> = match value {
+            Value::List(list) => list.clone(),
+            Value::Table(table, span) => return self.container_selector(table, *span),
+            _ => return None,
+        };
         if list.is_empty() {
             let error = Diagnostic::error(
                 Code::BadSelector,
@@ -819,9 +841,117 @@ impl<'s> Reader<'s> {
             self.found.push(error.at(span, ""));
             return None;
         }
-        let list: Vec<Text<'_>> = list.clone();
-        let patterns = list.into_iter().flat_map(|text| self.selector_patterns(key, kind, text)).collect();
-        Some(Selector { kind, patterns })
+        let patterns = list
+            .into_iter()
+            .flat_map(|text| match kind {
+                SelectorKind::ContainerRoots => self.container_root(text),
+                _ => self.selector_patterns(key, kind, text),
+            })
+            .collect();
+        Some(Selector { kind, patterns, container: None })
+    }
+
+    /// What a policy asks of containers.
+    fn container_selector(&mut self, table: &DeTable<'_>, span: Span) -> Option<Selector> {
+        let values = self.table("workload.container", table);
+        let mut selector = ContainerSelector::default();
+        for (key, value) in &values {
+            match value {
+                Value::List(list) => {
+                    for text in list {
+                        self.container_value(key, *text, &mut selector);
+                    }
+                    if list.is_empty() {
+                        let message =
+                            format!("`workload.container.{key}` is empty: no container is like that");
+                        let help = "leave the key out if any value will do";
+                        self.found
+                            .push(Diagnostic::error(Code::BadSelector, message).at(span, "").help(help));
+                    }
+                }
+                Value::Table(labels, _) => self.labels(labels, &mut selector),
+                _ => {}
+            }
+        }
+        if selector.attributes().iter().all(|(_, values)| values.is_empty()) && !self.found.has_errors() {
+            let message = "[workload.container] does not say which containers the policy admits";
+            let help = "name an image, service-account, namespace, container or name; whoever writes a pod chooses \
+                        its labels, so they are not enough";
+            self.found.push(Diagnostic::error(Code::MissingKey, message).at(span, "").help(help));
+            return None;
+        }
+        Some(Selector { kind: SelectorKind::Container, patterns: Vec::new(), container: Some(selector) })
+    }
+
+    fn container_value(&mut self, key: &str, text: Text<'_>, selector: &mut ContainerSelector) {
+        let digest = text.text.strip_prefix("sha256:").and_then(|hex| hex.parse::<ContentDigest>().ok());
+        let value = match digest {
+            Some(digest) if key == "image" => format!("sha256:{digest}"),
+            _ if key == "image" => {
+                let message = format!("`{}` is no image digest", text.text);
+                let help =
+                    "write `sha256:` and 64 hexadecimal digits; names and tags can be given to any image";
+                self.found.push(Diagnostic::error(Code::BadSelector, message).at(text.span, "").help(help));
+                return;
+            }
+            _ => text.text.to_owned(),
+        };
+        if value.is_empty() {
+            let message = format!("`workload.container.{key}` has an empty value: no container is like that");
+            self.found.push(Diagnostic::error(Code::BadSelector, message).at(text.span, ""));
+        } else if let Some(values) = selector.attribute_mut(key)
+            && !values.contains(&value)
+        {
+            values.push(value);
+        }
+    }
+
+    fn labels(&mut self, labels: &DeTable<'_>, selector: &mut ContainerSelector) {
+        for (key, value) in labels {
+            let DeValue::String(text) = value.get_ref() else {
+                let message =
+                    format!("the label `{}` must be a string, not {}", key.get_ref(), found(value.get_ref()));
+                self.found.push(Diagnostic::error(Code::WrongType, message).at(value.span().into(), ""));
+                continue;
+            };
+            selector.labels.insert(key.get_ref().to_string(), text.to_string());
+        }
+    }
+
+    /// The patterns of one entry of `container-roots`.
+    fn container_root(&mut self, text: Text<'_>) -> Vec<SelectorPattern> {
+        let checked = cgroup_pattern(text.text).and_then(|_| {
+            containers::root_patterns(text.text).ok_or_else(|| {
+                let known: Vec<String> = containers::ROOTS.iter().map(|(name, _)| quoted(name)).collect();
+                let close = schema::closest(text.text, containers::ROOTS.iter().map(|(name, _)| *name));
+                let help = close.map_or_else(
+                    || format!("write one of {}, or a pattern of cgroup paths", known.join(", ")),
+                    |close| format!("did you mean {}?", quoted(close)),
+                );
+                (format!("`{}` is no container runtime that is known here", text.text), help)
+            })
+        });
+        let patterns = match checked {
+            Ok(patterns) => patterns,
+            Err((message, help)) => {
+                self.found.push(Diagnostic::error(Code::BadSelector, message).at(text.span, "").help(help));
+                return Vec::new();
+            }
+        };
+        if !self.first_time("workload.container-roots", text.text.to_owned(), text.span) {
+            return Vec::new();
+        }
+        let origin = self.origin(format!("workload.container-roots {}", quoted(text.text)), text.span);
+        let mut made = Vec::new();
+        for pattern in patterns {
+            match Glob::path(pattern) {
+                Ok(glob) => {
+                    made.push(SelectorPattern { glob, reach: SelectorReach::Base, origin: origin.clone() });
+                }
+                Err(error) => self.bad_pattern(text, 0, &error),
+            }
+        }
+        made
     }
 
     fn selector_patterns(
@@ -833,7 +963,9 @@ impl<'s> Reader<'s> {
         let checked = match kind {
             SelectorKind::Unit => unit_pattern(text.text),
             SelectorKind::Slice => slice_pattern(text.text),
-            SelectorKind::Cgroup => cgroup_pattern(text.text),
+            SelectorKind::Cgroup | SelectorKind::ContainerRoots | SelectorKind::Container => {
+                cgroup_pattern(text.text)
+            }
         };
         let pattern = match checked {
             Ok(pattern) => pattern,

@@ -1,19 +1,20 @@
 //! From the policies' `[workload]` tables to one image over cgroup paths.
 //!
-//! An exact path beats a pattern. Among patterns, one about the cgroup itself beats one about a slice above it; then
-//! the longer literal prefix wins, then the larger number of literal bytes. Two policies that are still equal on some
+//! An exact path beats a pattern. Among patterns, one about the cgroup itself beats one of a base policy, which beats one
+//! about a slice above it; then the longer literal prefix wins, then the larger number of literal bytes. Two policies that are still equal on some
 //! path are refused: which of them holds must never be an accident.
 
 use std::collections::BTreeMap;
 
 use enforcer_common::{
-    abi::{Grant, SLOT_SELECTORS, Slot},
+    abi::{Grant, SELECTS, SELECTS_BASE, SLOT_SELECTORS, Slot},
     rights::Rights,
 };
 
 use super::{
     automaton::{Limits, Subsets, TooComplex},
     compile::lower,
+    containers::{Rivals, refuse_rivals},
     glob::{Glob, Specificity},
     image::{PolicyImage, RuleText},
     model::{Selector, SelectorPattern, SelectorReach},
@@ -44,6 +45,9 @@ pub enum SelectorError {
         /// A cgroup path that both match.
         example: String,
     },
+    /// Two claims on one container, neither more specific.
+    #[error(transparent)]
+    Rivals(#[from] Rivals),
     /// The patterns need too large an automaton.
     #[error("the selectors are too complex: {limit} (mostly because of {})", .policies.join(", "))]
     TooComplex {
@@ -81,14 +85,23 @@ impl Entry<'_> {
         (self.pattern.reach, self.pattern.glob.specificity())
     }
 
+    fn is_base(&self) -> bool {
+        self.pattern.reach == SelectorReach::Base
+    }
+
+    fn grants(&self) -> Rights {
+        if self.is_base() { SELECTS.union(SELECTS_BASE) } else { SELECTS }
+    }
+
     fn claimant(&self) -> Claimant {
         let origin = &self.pattern.origin;
         Claimant { policy: self.policy.to_owned(), selector: origin.text.clone(), line: origin.line }
     }
 }
 
-/// Compiles all claims into one image, to be installed in [`SLOT_SELECTORS`]. A match grants [`Rights::EXEC`], so the
-/// programs look selectors up like any other name, and its rule is the slot.
+/// Compiles all claims into one image, to be installed in [`SLOT_SELECTORS`]. A match grants [`SELECTS`], so the programs
+/// look selectors up like any other name, and its rule is the slot. Containers are not in it: they are bound one by one;
+/// but that no two policies claim the same is made sure of here.
 ///
 /// # Errors
 /// [`SelectorError`] for claims that contradict each other.
@@ -100,13 +113,18 @@ pub fn compile_selectors(claims: &[Claim<'_>]) -> Result<PolicyImage, SelectorEr
 ///
 /// # Errors
 /// Like [`compile_selectors`].
-pub fn compile_selectors_within(claims: &[Claim<'_>], limits: &Limits) -> Result<PolicyImage, SelectorError> {
+pub fn compile_selectors_within<'a>(
+    claims: &[Claim<'a>],
+    limits: &Limits,
+) -> Result<PolicyImage, SelectorError> {
+    let containers = |claim: &Claim<'a>| Some((claim.policy, claim.selector.container.as_ref()?));
+    refuse_rivals(&claims.iter().filter_map(containers).collect::<Vec<_>>())?;
     let entries = claims.iter().flat_map(|claim| {
         let of_claim = |pattern| Entry { pattern, slot: claim.slot, policy: claim.policy };
         claim.selector.patterns.iter().map(of_claim)
     });
     let (literals, patterns): (Vec<Entry<'_>>, Vec<Entry<'_>>) =
-        entries.partition(|entry| entry.pattern.glob.literal().is_some());
+        entries.partition(|entry| !entry.is_base() && entry.pattern.glob.literal().is_some());
     let mut image = PolicyImage::empty(format!("slot-{SLOT_SELECTORS}"));
     image.exact = exact_paths(&literals)?;
     if !patterns.is_empty() {
@@ -139,8 +157,9 @@ pub fn compile_selectors_within(claims: &[Claim<'_>], limits: &Limits) -> Result
         }
         let slot_of = |matched: &[u32]| {
             let best = strongest(matched, &weights);
-            let slot = best.first().and_then(|at| patterns.get(*at as usize)).map_or(0, |entry| entry.slot);
-            (Rights::EXEC.0, slot)
+            best.first()
+                .and_then(|at| patterns.get(*at as usize))
+                .map_or((SELECTS.0, 0), |entry| (entry.grants().0, entry.slot))
         };
         image.automaton = Some(lower(&subsets.minimise(limits, slot_of).map_err(too_complex)?));
     }
@@ -159,7 +178,7 @@ fn exact_paths(entries: &[Entry<'_>]) -> Result<BTreeMap<Vec<u8>, Grant>, Select
     let mut exact: BTreeMap<Vec<u8>, (Grant, &Entry<'_>)> = BTreeMap::new();
     for entry in entries {
         let path = entry.pattern.glob.literal().unwrap_or_default();
-        let grant = Grant { rights: Rights::EXEC.0, min_trust: 0, on_low: 0, rule: entry.slot };
+        let grant = Grant { rights: SELECTS.0, min_trust: 0, on_low: 0, rule: entry.slot };
         let (_, holder) = exact.entry(path.to_vec()).or_insert((grant, entry));
         if holder.slot != entry.slot {
             let example = String::from_utf8_lossy(path).into_owned();
@@ -218,8 +237,8 @@ mod tests {
     fn slots(workloads: &[&str], paths: &[(&str, Option<Slot>)]) {
         let tables = ImageTables::new(&image(&policies(workloads)).unwrap());
         for (path, expected) in paths {
-            let grant = granted(&Bytes(path.as_bytes()), Rights::EXEC, tables.head(), &tables).unwrap();
-            let slot = grant.rights().contains(Rights::EXEC).then_some(grant.rule);
+            let grant = granted(&Bytes(path.as_bytes()), SELECTS, tables.head(), &tables).unwrap();
+            let slot = grant.rights().contains(SELECTS).then_some(grant.rule);
             assert_eq!(slot, *expected, "{path} under {workloads:?}");
         }
     }
@@ -279,6 +298,48 @@ mod tests {
         // Equal weight without overlap, and overlap within one policy, are no ties.
         assert!(image(&policies(&["unit = \"a.service\"", "unit = \"b.service\""])).is_ok());
         assert!(image(&policies(&["cgroup = [\"/a/*b\", \"/a/*b*\"]"])).is_ok());
+    }
+
+    #[test]
+    fn containers_are_under_the_base_policy_unless_they_are_named() {
+        let id = "0123456789abcdef".repeat(4);
+        let [podman, docker, conmon] =
+            ["machine.slice/libpod", "system.slice/docker", "machine.slice/libpod-conmon"]
+                .map(|stem| format!("/{stem}-{id}.scope"));
+        let workloads = [
+            "container-roots = [\"podman\", \"docker\", \"/own/one\"]",
+            "slice = \"system.slice\"",
+            &format!("cgroup = \"{podman}/named\""),
+            "cgroup = \"/own/*\"",
+        ];
+        let tables = ImageTables::new(&image(&policies(&workloads)).unwrap());
+        let cases = [
+            (podman.clone(), Some((2, true))),
+            // A container in a slice is none of the slice's services.
+            (docker, Some((2, true))),
+            ("/system.slice/x.service".to_owned(), Some((3, false))),
+            (format!("{podman}/named"), Some((4, false))),
+            (conmon, None),
+            // Without wildcards it is still nobody's own.
+            ("/own/one".to_owned(), Some((5, false))),
+        ];
+        for (path, expected) in cases {
+            let grant = granted(&Bytes(path.as_bytes()), SELECTS, tables.head(), &tables).unwrap();
+            let found =
+                grant.rights().contains(SELECTS).then(|| (grant.rule, grant.rights().contains(SELECTS_BASE)));
+            assert_eq!(found, expected, "{path}");
+        }
+        let two = ["container-roots = \"podman\"", "container-roots = [\"docker\", \"podman\"]"];
+        assert!(matches!(image(&policies(&two)), Err(SelectorError::Tie { .. })));
+    }
+
+    #[test]
+    fn two_policies_for_one_container_are_refused() {
+        let shop = "container.namespace = \"shop\"";
+        assert!(matches!(image(&policies(&[shop, shop])), Err(SelectorError::Rivals(_))));
+        let app = "container = { namespace = \"shop\", container = \"app\" }";
+        let image = image(&policies(&[shop, app])).unwrap();
+        assert!(image.exact.is_empty() && image.automaton.is_none(), "they bind no path");
     }
 
     #[test]

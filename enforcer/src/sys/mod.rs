@@ -25,6 +25,60 @@ pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Whoever is at the other end of a unix socket.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its effective user when it connected.
+    pub user: u32,
+    /// Its process then. The number may be another's by now; `process` is not.
+    pub pid: u32,
+    /// The same process. Before 6.5, which has no better way, found by its number.
+    pub process: OwnedFd,
+}
+
+/// `SO_PEERPIDFD`, which `libc` lacks.
+const SO_PEERPIDFD: libc::c_int = 77;
+
+/// Who is at the other end of a unix socket.
+///
+/// # Errors
+/// When that cannot be told, or when it is gone.
+pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
+    let mut found = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    socket_option(socket, libc::SO_PEERCRED, &mut found)?;
+    let pid = u32::try_from(found.pid).map_err(io::Error::other)?;
+    let mut process: libc::c_int = -1;
+    let process = match socket_option(socket, SO_PEERPIDFD, &mut process) {
+        // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+        Ok(()) => unsafe { OwnedFd::from_raw_fd(process) },
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => pidfd_open(pid)?,
+        Err(error) => return Err(error),
+    };
+    Ok(Peer { user: found.uid, pid, process })
+}
+
+/// Whether a process has ended.
+///
+/// # Errors
+/// None that a supported kernel returns for a descriptor of a process.
+pub fn has_ended(process: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one element, which lives for the call; the descriptor is open as long as it is borrowed.
+    Ok(check(i64::from(unsafe { libc::poll(&raw mut poll, 1, 0) }))? != 0)
+}
+
+/// Reads an option of a socket. `T` must be a type of C's that any bytes are a value of.
+fn socket_option<T: Copy>(socket: BorrowedFd<'_>, option: libc::c_int, value: &mut T) -> io::Result<()> {
+    let mut len = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    let descriptor = socket.as_raw_fd();
+    // SAFETY: `value` has room for `len` bytes and lives for the call, as does `len`; the callers' types take any bytes.
+    let done = unsafe {
+        libc::getsockopt(descriptor, libc::SOL_SOCKET, option, (&raw mut *value).cast(), &raw mut len)
+    };
+    check(i64::from(done))?;
+    if usize::try_from(len) == Ok(size_of::<T>()) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
 /// The fs-verity digest of an open file, if it has one that was made with SHA-256.
 ///
 /// # Errors
@@ -135,6 +189,27 @@ fn raw(fd: &impl std::os::fd::AsFd) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd as _;
+
+    #[test]
+    fn the_other_end_of_a_socket_is_known() {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let peer = peer(one.as_fd()).unwrap();
+        assert_eq!((peer.pid, peer.user), (std::process::id(), effective_user()));
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(super::peer(tcp.as_fd()).is_err(), "only unix sockets know");
+    }
+
+    #[test]
+    fn a_process_has_ended_or_not() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let process = pidfd_open(child.id()).unwrap();
+        assert!(!has_ended(process.as_fd()).unwrap());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(has_ended(process.as_fd()).unwrap());
+    }
 
     #[test]
     fn the_environment_is_left_alone_once_there_are_threads() {

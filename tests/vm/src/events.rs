@@ -161,6 +161,15 @@ impl EventLog {
         self.lines_since(mark).into_iter().filter(|event| event.text("kind") == "admission").collect()
     }
 
+    /// All records about containers after the mark.
+    ///
+    /// # Panics
+    /// When a line is not JSON.
+    #[must_use]
+    pub fn containers_since(&self, mark: Mark) -> Vec<Event> {
+        self.lines_since(mark).into_iter().filter(|event| event.text("kind") == "container").collect()
+    }
+
     /// How many events the log says are missing after the mark.
     ///
     /// # Panics

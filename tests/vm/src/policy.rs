@@ -30,13 +30,13 @@ impl Policy {
     /// A policy with any selector.
     #[must_use]
     pub fn selecting(name: &str, key: &'static str, value: &str) -> Self {
-        let policy = Self {
-            name: name.into(),
-            selector: (key, value.into()),
-            mode: "enforce",
-            lists: BTreeMap::new(),
-        };
-        policy.allow("exec.allow", &actor::program())
+        Self::bare(name, key, value).allow("exec.allow", &actor::program())
+    }
+
+    /// A policy with any selector that allows nothing.
+    #[must_use]
+    pub fn bare(name: &str, key: &'static str, value: &str) -> Self {
+        Self { name: name.into(), selector: (key, value.into()), mode: "enforce", lists: BTreeMap::new() }
     }
 
     /// Its name.

@@ -13,6 +13,8 @@ mod binding;
 mod capacity;
 #[path = "kernel/commands.rs"]
 mod commands;
+#[path = "kernel/containers.rs"]
+mod containers;
 #[path = "kernel/contents.rs"]
 mod contents;
 #[path = "kernel/descriptors.rs"]

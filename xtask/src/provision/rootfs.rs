@@ -24,6 +24,8 @@ const IMAGE_MIB: u32 = 3072;
 const PACKAGES: &[&str] = &[
     "bash",
     "busybox-static",
+    "containerd",
+    "crun",
     "curl",
     "dbus",
     "iproute2",
@@ -35,11 +37,13 @@ const PACKAGES: &[&str] = &[
     "nginx",
     "nodejs",
     "openjdk-21-jre-headless",
+    "podman",
     "postgresql-17",
     "procps",
     "python3-minimal",
     "python3-numpy",
     "redis-server",
+    "runc",
     "systemd",
     "systemd-sysv",
     "util-linux",
@@ -132,9 +136,16 @@ const LINKS: &[(&str, &str)] = &[
 
 /// Enabled by their packages, but for tests to start.
 const DISABLED: &[&str] = &[
+    "etc/systemd/system/default.target.wants/podman-auto-update.service",
+    "etc/systemd/system/default.target.wants/podman-clean-transient.service",
+    "etc/systemd/system/default.target.wants/podman-restart.service",
+    "etc/systemd/system/default.target.wants/podman.service",
+    "etc/systemd/system/multi-user.target.wants/containerd.service",
     "etc/systemd/system/multi-user.target.wants/nginx.service",
     "etc/systemd/system/multi-user.target.wants/postgresql.service",
     "etc/systemd/system/multi-user.target.wants/redis-server.service",
+    "etc/systemd/system/sockets.target.wants/podman.socket",
+    "etc/systemd/system/timers.target.wants/podman-auto-update.timer",
 ];
 
 /// The ext4 image.

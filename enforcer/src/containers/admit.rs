@@ -1,0 +1,339 @@
+//! Which policy a container gets, and its cgroups bound to it.
+
+use std::collections::BTreeMap;
+
+use enforcer_common::abi::{Binding, Origin, State};
+use enforcer_containers::{container::Container, wire::Bind};
+
+use crate::{
+    cgroups::Cgroup,
+    kernel::{
+        maps::{MapFault, Maps},
+        state::Snapshot,
+    },
+    policy::containers::{NotAdmitted, admitting},
+};
+
+/// Why a container may not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// Nothing is in force that could admit it.
+    #[error("it is not known what is in force; install the policies again with `enforcer apply` or a reload")]
+    NothingKnown,
+    /// No policy.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    /// The cgroup is not there.
+    #[error("there is no cgroup {0:?}; is the runtime configured for cgroups of version 2?")]
+    NoCgroup(String),
+    /// The cgroup is the host's.
+    #[error(
+        "{0:?} is no cgroup of the container's own; configure the runtime to make one (Podman: not \
+         `--cgroups=disabled`)"
+    )]
+    Shared(String),
+    /// Two containers in one cgroup, or one that changed.
+    #[error(
+        "the cgroup {cgroup:?} is bound to the policy `{bound}` already, and {container} would be under `{policy}`"
+    )]
+    Bound {
+        /// The cgroup.
+        cgroup: String,
+        /// Its policy.
+        bound: String,
+        /// The container.
+        container: String,
+        /// The policy that admits the container.
+        policy: String,
+    },
+    /// The policy that admits it is not in the kernel.
+    #[error("the policy `{0}` is not in force; install the policies again with `enforcer apply` or a reload")]
+    NotInForce(String),
+    /// A map.
+    #[error(transparent)]
+    Map(#[from] MapFault),
+}
+
+/// Whom a request is about, and who makes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// What is asked for.
+    pub bind: &'a Bind,
+    /// The cgroup of whoever asks: the runtime's, so not the container's.
+    pub asker: &'a [u8],
+}
+
+/// Binds a container's cgroups to the policy that admits it; returns the policy's name.
+///
+/// A cgroup that a `unit`, `slice` or `cgroup` selector binds stays with that policy: a path says more than attributes do.
+/// `walk` lists the cgroups; it is called again once the outermost is bound, so that none below it is left out: what is
+/// made later is bound by the kernel's programs like its parent.
+///
+/// The caller holds the installers' lock.
+///
+/// # Errors
+/// [`AdmitError`]; then the container is still under what it was under.
+pub fn admit<M: Maps, E: From<AdmitError>>(
+    maps: &mut M,
+    snapshot: Option<&Snapshot>,
+    asked: Asked<'_>,
+    walk: impl Fn() -> Result<Vec<Cgroup>, E>,
+) -> Result<String, E> {
+    let known = snapshot.ok_or(AdmitError::NothingKnown)?;
+    let Bind { cgroup, container } = asked.bind;
+    let id = own_cgroup(&walk()?, asked)?;
+    let bindings: BTreeMap<u64, Binding> = maps.bindings().map_err(AdmitError::from)?.into_iter().collect();
+    let holder = bindings.get(&id).and_then(|binding| {
+        let policy = known.policy_of(binding.slot, binding.incarnation)?;
+        Some((Origin::from_code(binding.origin)?, policy.name.as_str()))
+    });
+    if let Some((Origin::Selector, policy)) = holder {
+        return Ok(policy.to_owned());
+    }
+    let policy = admitting_policy(known, container)?;
+    match holder {
+        Some((Origin::Container, bound)) if bound != policy => {
+            return Err(AdmitError::Bound {
+                cgroup: cgroup.clone(),
+                bound: bound.to_owned(),
+                container: container.to_string(),
+                policy: policy.to_owned(),
+            }
+            .into());
+        }
+        _ => {}
+    }
+    let binding = binding_of(maps, known, policy)?;
+    maps.bind(id, binding).map_err(AdmitError::from)?;
+    for below in descendants(&walk()?, id) {
+        maps.bind(below, binding).map_err(AdmitError::from)?;
+    }
+    let mut control = maps.control().map_err(AdmitError::from)?;
+    // Tasks that were there before and that are still the host's look again.
+    control.bind_epoch = control.bind_epoch.wrapping_add(1);
+    maps.set_control(&control).map_err(AdmitError::from)?;
+    Ok(policy.to_owned())
+}
+
+fn admitting_policy<'a>(known: &'a Snapshot, container: &Container) -> Result<&'a str, AdmitError> {
+    let policies =
+        known.policies.iter().filter_map(|policy| Some((policy.name.as_str(), policy.containers.as_ref()?)));
+    Ok(admitting(policies, container)?)
+}
+
+/// The id of the container's cgroup, if it holds nobody else.
+fn own_cgroup(cgroups: &[Cgroup], asked: Asked<'_>) -> Result<u64, AdmitError> {
+    let path = asked.bind.cgroup.as_bytes();
+    let found = cgroups.iter().find(|cgroup| cgroup.path == path);
+    let found = found.ok_or_else(|| AdmitError::NoCgroup(asked.bind.cgroup.clone()))?;
+    let below = asked.asker.strip_prefix(path);
+    let holds_asker = below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
+    if found.parent.is_none() || holds_asker {
+        return Err(AdmitError::Shared(asked.bind.cgroup.clone()));
+    }
+    Ok(found.id)
+}
+
+fn binding_of<M: Maps>(maps: &M, known: &Snapshot, policy: &str) -> Result<Binding, AdmitError> {
+    let missing = || AdmitError::NotInForce(policy.to_owned());
+    let record = known.policy(policy).ok_or_else(missing)?;
+    let heads = maps.heads(maps.control()?.generation)?;
+    let head = usize::try_from(record.slot).ok().and_then(|slot| heads.get(slot));
+    if head.is_none_or(|head| head.incarnation != record.incarnation) {
+        return Err(missing());
+    }
+    Ok(Binding { slot: record.slot, incarnation: record.incarnation, origin: Origin::Container.code() })
+}
+
+/// The cgroups below one. Parents come before children in the list.
+fn descendants(cgroups: &[Cgroup], root: u64) -> Vec<u64> {
+    let mut inside = vec![false; cgroups.len()];
+    let mut found = Vec::new();
+    for (at, cgroup) in cgroups.iter().enumerate() {
+        let is_below = cgroup.parent.and_then(|parent| inside.get(parent).copied()).unwrap_or(false);
+        if is_below {
+            found.push(cgroup.id);
+        }
+        if let Some(own) = inside.get_mut(at) {
+            *own = is_below || cgroup.id == root;
+        }
+    }
+    found
+}
+
+/// Whether a label keeps its task from asking for anything.
+#[must_use]
+pub fn is_labelled(state: u32) -> bool {
+    state == State::Entering.code() || state == State::Armed.code()
+}
+
+/// Containers that nobody has admitted, although they have processes: paths of cgroups that a base policy binds.
+pub fn unadmitted<M: Maps>(
+    maps: &M,
+    cgroups: &[Cgroup],
+    has_processes: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<Vec<u8>>, MapFault> {
+    let bindings: BTreeMap<u64, Binding> = maps.bindings()?.into_iter().collect();
+    let is_base = |cgroup: &&Cgroup| {
+        bindings.get(&cgroup.id).is_some_and(|binding| binding.origin == Origin::Base.code())
+    };
+    Ok(cgroups
+        .iter()
+        .filter(is_base)
+        .filter(|cgroup| has_processes(&cgroup.path))
+        .map(|cgroup| cgroup.path.clone())
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bundle::{compile::Compiled, verify::VerifiedBundle},
+        kernel::{
+            bind::{BindError, rebind},
+            install::{Desired, install},
+            state::StateStore as _,
+            testing::{FakeMaps, FakeStore, image_of},
+        },
+    };
+
+    /// A base policy, one for a path, and two for containers by name.
+    fn policies() -> Vec<VerifiedBundle> {
+        let policy = |name: &str, workload: &str| {
+            let text = format!("policy = \"{name}\"\n[workload]\n{workload}\n");
+            VerifiedBundle::for_tests_around(Compiled::of_text_for_tests(image_of(name, &[]), &text))
+        };
+        vec![
+            policy("base", "container-roots = [\"podman\", \"/pods/*\"]"),
+            policy("path", "cgroup = \"/pods/named\""),
+            policy("web", "container.name = \"web\""),
+            policy("db", "container.name = \"db\""),
+        ]
+    }
+
+    struct World {
+        maps: FakeMaps,
+        store: FakeStore,
+        cgroups: Vec<Cgroup>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let mut world = Self { maps: FakeMaps::default(), store: FakeStore::default(), cgroups: tree() };
+            world.install(&policies());
+            world
+        }
+
+        fn install(&mut self, policies: &[VerifiedBundle]) {
+            install(&mut self.maps, &mut self.store, &Desired { policies, launchers: &[] }).unwrap();
+            rebind(&mut self.maps, || Ok::<_, BindError>(self.cgroups.clone())).unwrap();
+        }
+
+        fn snapshot(&self) -> Snapshot {
+            self.store.load().unwrap().unwrap().installed
+        }
+
+        fn admit(&mut self, cgroup: &str, name: &str) -> Result<String, AdmitError> {
+            let container = Container { id: "1".into(), name: Some(name.into()), ..Container::default() };
+            let bind = Bind { cgroup: cgroup.into(), container };
+            let snapshot = self.snapshot();
+            let asked = Asked { bind: &bind, asker: b"/system.slice/runtime.service" };
+            admit(&mut self.maps, Some(&snapshot), asked, || Ok(self.cgroups.clone()))
+        }
+
+        /// Policy and origin of a cgroup, by id.
+        fn of(&self, id: u64) -> Option<(String, Origin)> {
+            let binding = self.maps.bindings.get(&id)?;
+            let snapshot = self.snapshot();
+            let name = snapshot.policy_of(binding.slot, binding.incarnation)?.name.clone();
+            Some((name, Origin::from_code(binding.origin)?))
+        }
+    }
+
+    fn tree() -> Vec<Cgroup> {
+        let cgroup = |id, path: &str, parent| Cgroup { id, path: path.as_bytes().to_vec(), parent };
+        vec![
+            cgroup(1, "/", None),
+            cgroup(10, "/pods", Some(0)),
+            cgroup(20, "/pods/one", Some(1)),
+            cgroup(30, "/pods/two", Some(1)),
+            cgroup(40, "/pods/named", Some(1)),
+            cgroup(50, "/system.slice", Some(0)),
+            cgroup(60, "/pods/one/init", Some(2)),
+            cgroup(70, "/system.slice/runtime.service", Some(5)),
+            cgroup(80, "/own", Some(0)),
+        ]
+    }
+
+    fn bound(policy: &str, origin: Origin) -> Option<(String, Origin)> {
+        Some((policy.to_owned(), origin))
+    }
+
+    #[test]
+    fn a_container_leaves_the_base_policy_with_all_below_it() {
+        let mut world = World::new();
+        assert_eq!(world.of(20), bound("base", Origin::Base));
+        assert_eq!(world.of(60), bound("base", Origin::Base));
+        let epoch = world.maps.control.bind_epoch;
+        assert_eq!(world.admit("/pods/one", "web").unwrap(), "web");
+        assert_eq!(world.of(20), bound("web", Origin::Container));
+        assert_eq!(world.of(60), bound("web", Origin::Container));
+        assert_eq!(world.of(30), bound("base", Origin::Base), "its neighbour");
+        assert_eq!(world.maps.control.bind_epoch, epoch + 1);
+        // Asked again, and where no root is.
+        assert_eq!(world.admit("/pods/one", "web").unwrap(), "web");
+        assert_eq!(world.admit("/own", "db").unwrap(), "db");
+        assert_eq!(world.of(80), bound("db", Origin::Container));
+    }
+
+    #[test]
+    fn what_is_not_admitted_stays_where_it_is() {
+        let mut world = World::new();
+        let before = world.maps.bindings.clone();
+        assert!(matches!(world.admit("/pods/one", "stranger"), Err(AdmitError::NotAdmitted(_))));
+        assert!(matches!(world.admit("/pods/none", "web"), Err(AdmitError::NoCgroup(_))));
+        for shared in ["/", "/system.slice", "/system.slice/runtime.service"] {
+            assert!(matches!(world.admit(shared, "web"), Err(AdmitError::Shared(_))), "{shared}");
+        }
+        assert_eq!(world.maps.bindings, before);
+        world.admit("/pods/one", "web").unwrap();
+        let error = world.admit("/pods/one", "db").unwrap_err();
+        assert!(matches!(&error, AdmitError::Bound { bound, .. } if bound == "web"), "{error}");
+        let bind = Bind { cgroup: "/pods/two".into(), container: Container::default() };
+        let asked = Asked { bind: &bind, asker: b"/" };
+        let unknown = admit(&mut world.maps, None, asked, || Ok::<_, AdmitError>(tree()));
+        assert!(matches!(unknown, Err(AdmitError::NothingKnown)));
+    }
+
+    #[test]
+    fn a_path_says_more_than_attributes() {
+        let mut world = World::new();
+        for name in ["web", "stranger"] {
+            assert_eq!(world.admit("/pods/named", name).unwrap(), "path");
+        }
+        assert_eq!(world.of(40), bound("path", Origin::Selector));
+    }
+
+    #[test]
+    fn a_reload_keeps_containers_and_returns_them_to_the_base_policy_when_theirs_is_gone() {
+        let mut world = World::new();
+        world.admit("/pods/one", "web").unwrap();
+        world.admit("/pods/two", "db").unwrap();
+        world.cgroups.push(Cgroup { id: 90, path: b"/pods/one/late".to_vec(), parent: Some(2) });
+        let without_db: Vec<_> = policies().into_iter().filter(|policy| policy.name() != "db").collect();
+        world.install(&without_db);
+        assert_eq!(world.of(20), bound("web", Origin::Container));
+        assert_eq!(world.of(90), bound("web", Origin::Container), "what is inside goes with it");
+        assert_eq!(world.of(30), bound("base", Origin::Base));
+    }
+
+    #[test]
+    fn containers_that_nobody_admitted_are_found() {
+        let mut world = World::new();
+        world.admit("/pods/one", "web").unwrap();
+        let found = unadmitted(&world.maps, &tree(), |path| path != b"/pods").unwrap();
+        assert_eq!(found, [b"/pods/two".to_vec()]);
+        assert!(unadmitted(&world.maps, &tree(), |_| false).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,371 @@
+//! Containers as policies see them: which one a policy admits, which policy wins, and where containers' cgroups are.
+//!
+//! A container is admitted by what its runtime says of it. Of several policies that would admit it, the one that asks for
+//! the most telling attribute wins; labels have no say in that. They are looked at last, and if those that the winner asks
+//! for are not there, the container is refused: whoever writes labels can keep a container from starting, and cannot choose
+//! another policy for it.
+
+use std::{collections::BTreeMap, fmt};
+
+use enforcer_containers::container::Container;
+use serde::{Deserialize, Serialize};
+
+/// What a policy asks of a container. An attribute with values must be one of them; one without is not looked at. At
+/// least one has values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerSelector {
+    /// Digests of the image, as `sha256:HEX`.
+    pub image: Vec<String>,
+    /// Kubernetes' service account.
+    pub service_account: Vec<String>,
+    /// Kubernetes' namespace.
+    pub namespace: Vec<String>,
+    /// The container's name in its pod.
+    pub container: Vec<String>,
+    /// The runtime's name for the container.
+    pub name: Vec<String>,
+    /// Labels that it must have.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Number of attributes besides labels.
+const ATTRIBUTES: usize = 5;
+
+impl ContainerSelector {
+    /// Attributes with the values asked for, the most telling first: that is the precedence.
+    #[must_use]
+    pub fn attributes(&self) -> [(&'static str, &[String]); ATTRIBUTES] {
+        [
+            ("image", &self.image),
+            ("service-account", &self.service_account),
+            ("namespace", &self.namespace),
+            ("container", &self.container),
+            ("name", &self.name),
+        ]
+    }
+
+    /// The list of an attribute.
+    pub(super) fn attribute_mut(&mut self, key: &str) -> Option<&mut Vec<String>> {
+        match key {
+            "image" => Some(&mut self.image),
+            "service-account" => Some(&mut self.service_account),
+            "namespace" => Some(&mut self.namespace),
+            "container" => Some(&mut self.container),
+            "name" => Some(&mut self.name),
+            _ => None,
+        }
+    }
+
+    /// Which attributes are asked for. The greater wins.
+    fn weight(&self) -> [bool; ATTRIBUTES] {
+        self.attributes().map(|(_, values)| !values.is_empty())
+    }
+
+    /// Whether the container is one that is asked for, labels apart.
+    fn fits(&self, container: &Container) -> bool {
+        let own = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
+        let found = [
+            container.images.clone(),
+            own(&container.service_account),
+            own(&container.namespace),
+            own(&container.container),
+            own(&container.name),
+        ];
+        self.weight().contains(&true)
+            && self
+                .attributes()
+                .iter()
+                .zip(&found)
+                .all(|((_, wanted), found)| wanted.is_empty() || found.iter().any(|it| wanted.contains(it)))
+    }
+
+    /// The first label that is asked for and not there.
+    fn missing_label(&self, container: &Container) -> Option<(&str, &str)> {
+        let missing = |(key, value): &(&String, &String)| container.labels.get(*key) != Some(*value);
+        self.labels.iter().find(missing).map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Whether some container could fit both, with neither more telling.
+    fn rivals(&self, other: &Self) -> bool {
+        let overlap = |(one, other): (&(_, &[String]), &(_, &[String]))| {
+            one.1.is_empty() || one.1.iter().any(|value| other.1.contains(value))
+        };
+        self.weight() == other.weight() && self.attributes().iter().zip(&other.attributes()).all(overlap)
+    }
+}
+
+impl fmt::Display for ContainerSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (key, values) in self.attributes().iter().filter(|(_, values)| !values.is_empty()) {
+            write!(f, "{separator}{key} {}", values.join(" or "))?;
+            separator = ", ";
+        }
+        self.labels.iter().try_for_each(|(key, value)| write!(f, ", label {key}={value}"))
+    }
+}
+
+/// Why no policy admits a container.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// None asks for one like it.
+    #[error(
+        "no policy admits {0}; write one with a [workload.container] table that names one of these attributes"
+    )]
+    Unknown(String),
+    /// The one that asks for it asks for a label, too.
+    #[error("policy `{policy}` is for {container}, but asks for the label {key:?} with the value {value:?}")]
+    Label {
+        /// The policy.
+        policy: String,
+        /// The container.
+        container: String,
+        /// The label.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+}
+
+/// The policy that admits a container, of policies that are no rivals.
+///
+/// # Errors
+/// [`NotAdmitted`].
+pub fn admitting<'a>(
+    policies: impl IntoIterator<Item = (&'a str, &'a ContainerSelector)>,
+    container: &Container,
+) -> Result<&'a str, NotAdmitted> {
+    let fitting = policies.into_iter().filter(|(_, selector)| selector.fits(container));
+    let Some((policy, selector)) = fitting.max_by_key(|(_, selector)| selector.weight()) else {
+        return Err(NotAdmitted::Unknown(container.to_string()));
+    };
+    match selector.missing_label(container) {
+        None => Ok(policy),
+        Some((key, value)) => Err(NotAdmitted::Label {
+            policy: policy.to_owned(),
+            container: container.to_string(),
+            key: key.to_owned(),
+            value: value.to_owned(),
+        }),
+    }
+}
+
+/// Two policies that would admit one container, neither more telling.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "policies `{first}` ({first_asks}) and `{second}` ({second_asks}) would both admit the same container, and neither \
+     is more specific; labels do not count for that"
+)]
+pub struct Rivals {
+    /// The one.
+    pub first: String,
+    /// What it asks for.
+    pub first_asks: String,
+    /// The other.
+    pub second: String,
+    /// What that asks for.
+    pub second_asks: String,
+}
+
+/// Sees to it that which policy admits a container is never an accident.
+///
+/// # Errors
+/// [`Rivals`], the first there are.
+pub fn refuse_rivals(policies: &[(&str, &ContainerSelector)]) -> Result<(), Rivals> {
+    for (at, (first, one)) in policies.iter().enumerate() {
+        let others = policies.get(at + 1..).unwrap_or_default();
+        if let Some((second, other)) = others.iter().find(|(_, other)| one.rivals(other)) {
+            return Err(Rivals {
+                first: (*first).to_owned(),
+                first_asks: one.to_string(),
+                second: (*second).to_owned(),
+                second_asks: other.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Eight hexadecimal digits: what every id starts with, and no other name of these runtimes' cgroups.
+macro_rules! id {
+    () => {
+        "[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]*"
+    };
+}
+
+/// Where runtimes make the cgroups of containers, by the name that `container-roots` has for it. All anywhere in the
+/// hierarchy, because runtimes run in containers, too.
+pub const ROOTS: &[(&str, &[&str])] = &[
+    ("kubernetes", &["/**/{,kubelet-}kubepods{,.slice}/**"]),
+    ("podman", &[concat!("/**/libpod-", id!(), ".scope"), concat!("/**/libpod_parent/libpod-", id!())]),
+    ("docker", &[concat!("/**/docker-", id!(), ".scope"), concat!("/**/docker/", id!())]),
+    ("containerd", &[concat!("/**/cri-containerd-", id!(), ".scope"), "/k8s.io/*", "/default/*"]),
+    ("cri-o", &[concat!("/**/crio-", id!(), ".scope"), concat!("/**/crio-", id!())]),
+];
+
+/// The patterns of an entry of `container-roots`: those of a runtime, or the entry itself if it is a pattern.
+#[must_use]
+pub fn root_patterns(entry: &str) -> Option<Vec<&str>> {
+    if entry.starts_with('/') {
+        return Some(vec![entry]);
+    }
+    ROOTS.iter().find(|(name, _)| *name == entry).map(|(_, patterns)| patterns.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::glob::Glob;
+
+    fn selector(pairs: &[(&str, &str)]) -> ContainerSelector {
+        let mut selector = ContainerSelector::default();
+        for (key, value) in pairs {
+            match key.strip_prefix("label ") {
+                Some(label) => drop(selector.labels.insert(label.to_owned(), (*value).to_owned())),
+                None => selector.attribute_mut(key).unwrap().push((*value).to_owned()),
+            }
+        }
+        selector
+    }
+
+    fn container() -> Container {
+        Container {
+            id: "1".into(),
+            namespace: Some("shop".into()),
+            service_account: Some("cart".into()),
+            images: vec!["sha256:aa".into(), "sha256:bb".into()],
+            container: Some("app".into()),
+            name: Some("web".into()),
+            labels: BTreeMap::from([("tier".into(), "front".into())]),
+        }
+    }
+
+    fn chosen(policies: &[(&'static str, &[(&str, &str)])]) -> Result<String, NotAdmitted> {
+        let selectors: Vec<_> = policies.iter().map(|(name, pairs)| (*name, selector(pairs))).collect();
+        let policies = selectors.iter().map(|(name, selector)| (*name, selector));
+        admitting(policies, &container()).map(str::to_owned)
+    }
+
+    #[test]
+    fn every_attribute_must_be_one_of_those_listed() {
+        let cases: [(&[(&str, &str)], bool); 9] = [
+            (&[("namespace", "shop")], true),
+            (&[("namespace", "other"), ("namespace", "shop")], true),
+            (&[("namespace", "other")], false),
+            (&[("image", "sha256:bb")], true),
+            (&[("image", "sha256:bb"), ("namespace", "other")], false),
+            (&[("service-account", "cart"), ("container", "app"), ("name", "web")], true),
+            (&[("service-account", "cart"), ("container", "app"), ("name", "x")], false),
+            // Asking for nothing admits nobody, and a label alone is nothing.
+            (&[], false),
+            (&[("label tier", "front")], false),
+        ];
+        for (pairs, expected) in cases {
+            assert_eq!(chosen(&[("p", pairs)]).is_ok(), expected, "{pairs:?}");
+        }
+        let unknown = Container { id: "2".into(), ..Container::default() };
+        for (key, value) in [("namespace", ""), ("image", "sha256:aa"), ("name", "web")] {
+            let selector = selector(&[(key, value)]);
+            let refused = admitting([("p", &selector)], &unknown).unwrap_err();
+            assert!(matches!(refused, NotAdmitted::Unknown(_)), "what is not known matches nothing: {key}");
+        }
+    }
+
+    #[test]
+    fn the_most_telling_attribute_wins() {
+        let by: [(&'static str, &[(&str, &str)]); 5] = [
+            ("image", &[("image", "sha256:aa")]),
+            ("account", &[("service-account", "cart"), ("namespace", "shop")]),
+            ("namespace", &[("namespace", "shop"), ("container", "app"), ("name", "web")]),
+            ("container", &[("container", "app"), ("name", "web")]),
+            ("name", &[("name", "web")]),
+        ];
+        for strongest in 0..by.len() {
+            let mut policies = by[strongest..].to_vec();
+            assert_eq!(chosen(&policies).unwrap(), by[strongest].0);
+            policies.reverse();
+            assert_eq!(chosen(&policies).unwrap(), by[strongest].0, "whatever the order");
+        }
+        let more: [(&'static str, &[(&str, &str)]); 2] =
+            [("shop", &[("namespace", "shop")]), ("app", &[("namespace", "shop"), ("container", "app")])];
+        assert_eq!(chosen(&more).unwrap(), "app");
+    }
+
+    #[test]
+    fn labels_only_refuse() {
+        let strict: &[(&str, &str)] = &[("namespace", "shop"), ("label tier", "back")];
+        let loose: &[(&str, &str)] = &[("name", "web")];
+        let refused = chosen(&[("strict", strict), ("loose", loose)]).unwrap_err();
+        assert!(matches!(&refused, NotAdmitted::Label { policy, .. } if policy == "strict"), "{refused}");
+        let met: &[(&str, &str)] = &[("namespace", "shop"), ("label tier", "front")];
+        assert_eq!(chosen(&[("met", met), ("loose", loose)]).unwrap(), "met");
+    }
+
+    #[test]
+    fn rivals_are_refused() {
+        let refused = |one: &[(&str, &str)], other: &[(&str, &str)]| {
+            refuse_rivals(&[("a", &selector(one)), ("b", &selector(other))]).is_err()
+        };
+        let shop: &[(&str, &str)] = &[("namespace", "shop")];
+        assert!(refused(shop, shop));
+        assert!(refused(shop, &[("namespace", "bank"), ("namespace", "shop")]));
+        assert!(refused(shop, &[("namespace", "shop"), ("label tier", "back")]), "labels do not count");
+        assert!(!refused(shop, &[("namespace", "bank")]));
+        assert!(!refused(shop, &[("namespace", "shop"), ("container", "app")]));
+        assert!(!refused(shop, &[("name", "web")]));
+        assert!(!refused(&[("namespace", "shop"), ("name", "x")], &[("namespace", "shop"), ("name", "y")]));
+    }
+
+    #[test]
+    fn roots_hold_containers_and_nothing_else() {
+        let id = "3f2a9c0d11".repeat(6);
+        let holds = |root: &str, path: &str| {
+            let patterns = root_patterns(root).unwrap();
+            patterns
+                .iter()
+                .any(|pattern| Glob::path(pattern).unwrap().matches_naively(path.as_bytes()) == Some(true))
+        };
+        let containers = [
+            (
+                "kubernetes",
+                format!(
+                    "/kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"
+                ),
+            ),
+            ("kubernetes", format!("/kubepods/besteffort/pod1/{id}")),
+            (
+                "kubernetes",
+                format!("/system.slice/docker-{id}.scope/kubelet.slice/kubelet-kubepods.slice/pod1/{id}"),
+            ),
+            ("podman", format!("/machine.slice/libpod-{id}.scope")),
+            ("podman", format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{id}.scope")),
+            ("podman", format!("/libpod_parent/libpod-{id}")),
+            ("docker", format!("/system.slice/docker-{id}.scope")),
+            ("docker", format!("/docker/{id}")),
+            ("containerd", format!("/k8s.io/{id}")),
+            ("containerd", "/default/web".to_owned()),
+            ("containerd", format!("/system.slice/cri-containerd-{id}.scope")),
+            ("cri-o", format!("/machine.slice/crio-{id}.scope")),
+            ("/my/*", "/my/own".to_owned()),
+        ];
+        for (root, path) in &containers {
+            assert!(holds(root, path), "{root}: {path}");
+        }
+        let others = [
+            ("kubernetes", "/kubepods.slice".to_owned()),
+            ("kubernetes", "/system.slice/kubelet.service".to_owned()),
+            ("podman", format!("/machine.slice/libpod-conmon-{id}.scope")),
+            ("podman", "/machine.slice".to_owned()),
+            ("podman", "/libpod_parent/conmon".to_owned()),
+            ("docker", "/system.slice/docker.service".to_owned()),
+            ("docker", "/system.slice/docker-compose.scope".to_owned()),
+            ("containerd", "/system.slice/containerd.service".to_owned()),
+            ("cri-o", format!("/machine.slice/crio-conmon-{id}.scope")),
+        ];
+        for (root, path) in &others {
+            assert!(!holds(root, path), "{root}: {path}");
+        }
+        assert_eq!(root_patterns("kubernets"), None);
+    }
+}
