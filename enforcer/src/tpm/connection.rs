@@ -89,7 +89,9 @@ impl Connection {
     ) -> Result<T, Refused> {
         let (until, tcti) = (self.until, self.tcti.clone());
         let context = self.open().map_err(Refused::Known)?;
+        let started = Instant::now();
         let result = retry(command, until, &tcti, || give(context));
+        tracing::debug!(command, took = ?started.elapsed(), "the TPM answered");
         if let Err(Refused::Known(TpmError::Disconnected { .. })) = result {
             // The library takes no more commands then. The next request connects anew, and compares the keys again.
             self.close();

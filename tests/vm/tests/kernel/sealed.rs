@@ -114,9 +114,17 @@ fn a_sealed_program_starts_by_its_digest() {
 
     fs::remove_file(&path).unwrap();
     make_executable(Path::new(&path), &good);
-    verity::enable(Path::new(&path), Algorithm::Sha512).unwrap();
-    assert_eq!(verity::digest_of(Path::new(&path)), None);
-    refused(&mut enforcer, &cgroup, &path, None, "sealed with another hash");
+    match verity::enable(Path::new(&path), Algorithm::Sha512) {
+        // 6.1 has it as a module, which is not in the guest.
+        Err(error) if error.raw_os_error() == Some(libc::ENOPKG) => {
+            println!("skipped on this kernel: no SHA-512")
+        }
+        enabled => {
+            enabled.unwrap();
+            assert_eq!(verity::digest_of(Path::new(&path)), None);
+            refused(&mut enforcer, &cgroup, &path, None, "sealed with another hash");
+        }
+    }
 }
 
 /// The kinds of digests do not stand for each other, and either is enough.
