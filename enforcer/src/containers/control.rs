@@ -27,6 +27,7 @@ use super::admit::{Asked, is_labelled};
 use crate::{
     cgroups,
     events::container::ContainerRecord,
+    file,
     kernel::{
         maps::{BpfMaps, MapFault, OpenError},
         pin::Pins,
@@ -95,10 +96,7 @@ impl Control {
         let path = desk.runtime.join("control.sock");
         let failed = |source| ListenError { path: path.clone(), source };
         // Left by a daemon that was killed. No other runs: this one holds the daemon's lock.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
+        file::remove(&path).map_err(failed)?;
         let listener = UnixListener::bind(&path).map_err(failed)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         let serve = move || {

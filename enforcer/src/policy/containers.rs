@@ -114,6 +114,19 @@ pub enum NotAdmitted {
         "no policy admits {0}; write one with a [workload.container] table that names one of these attributes"
     )]
     Unknown(String),
+    /// Two, by different digests of its image: neither is more telling, and no installation could know.
+    #[error(
+        "policies `{first}` and `{second}` both admit {container}, by different digests of its image; leave one of them \
+         out, or add an attribute to one policy"
+    )]
+    Rivals {
+        /// The container.
+        container: String,
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// The one that asks for it asks for a label, too.
     #[error("policy `{policy}` is for {container}, but asks for the label {key:?} with the value {value:?}")]
     Label {
@@ -136,14 +149,24 @@ pub fn admitting<'a>(
     policies: impl IntoIterator<Item = (&'a str, &'a ContainerSelector)>,
     container: &Container,
 ) -> Result<&'a str, NotAdmitted> {
-    let fitting = policies.into_iter().filter(|(_, selector)| selector.fits(container));
-    let Some((policy, selector)) = fitting.max_by_key(|(_, selector)| selector.weight()) else {
+    let mut fitting: Vec<_> = policies.into_iter().filter(|(_, selector)| selector.fits(container)).collect();
+    fitting.sort_by_key(|(_, selector)| std::cmp::Reverse(selector.weight()));
+    let Some((policy, selector)) = fitting.first() else {
         return Err(NotAdmitted::Unknown(container.to_string()));
     };
+    if let Some((other, rival)) = fitting.get(1)
+        && rival.weight() == selector.weight()
+    {
+        return Err(NotAdmitted::Rivals {
+            container: container.to_string(),
+            first: (*policy).to_owned(),
+            second: (*other).to_owned(),
+        });
+    }
     match selector.missing_label(container) {
         None => Ok(policy),
         Some((key, value)) => Err(NotAdmitted::Label {
-            policy: policy.to_owned(),
+            policy: (*policy).to_owned(),
             container: container.to_string(),
             key: key.to_owned(),
             value: value.to_owned(),
@@ -290,6 +313,16 @@ mod tests {
         let more: [(&'static str, &[(&str, &str)]); 2] =
             [("shop", &[("namespace", "shop")]), ("app", &[("namespace", "shop"), ("container", "app")])];
         assert_eq!(chosen(&more).unwrap(), "app");
+    }
+
+    #[test]
+    fn two_digests_of_one_image_are_no_way_to_choose() {
+        let by_id: &[(&str, &str)] = &[("image", "sha256:aa")];
+        let by_manifest: &[(&str, &str)] = &[("image", "sha256:bb")];
+        let refused = chosen(&[("a", by_id), ("b", by_manifest)]).unwrap_err();
+        assert!(matches!(&refused, NotAdmitted::Rivals { .. }), "{refused}");
+        let more: &[(&str, &str)] = &[("image", "sha256:bb"), ("name", "web")];
+        assert_eq!(chosen(&[("a", by_id), ("b", more)]).unwrap(), "b");
     }
 
     #[test]
