@@ -148,6 +148,8 @@ fields! {
     FownPidType => "fown_struct"."pid_type",
     /// `unsigned int`: how many pid namespaces deep.
     PidLevel => "pid"."level",
+    /// `struct hlist_head []`, by `enum pid_type`.
+    PidTasks => "pid"."tasks",
     /// `struct upid []`, one for each namespace.
     PidNumbers => "pid"."numbers",
     /// `int`: the number in one namespace.
@@ -178,6 +180,8 @@ fields! {
     TaskGroupLeader => "task_struct"."group_leader",
     /// `struct pid *`.
     TaskThreadPid => "task_struct"."thread_pid",
+    /// `struct hlist_node []`, by `enum pid_type`: what [`Field::PidTasks`] lists.
+    TaskPidLinks => "task_struct"."pid_links",
     /// `struct task_struct *`.
     TaskRealParent => "task_struct"."real_parent",
     /// `pid_t`.

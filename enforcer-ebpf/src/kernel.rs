@@ -123,6 +123,21 @@ pub fn is_own_process(number: i32) -> Result<bool, Fault> {
     Ok(own.get::<i32>(Field::UpidNr)? == number)
 }
 
+/// The first task with this id, of a process (`PIDTYPE_TGID`) or thread (`PIDTYPE_PID`); null if none is left.
+#[inline(always)]
+pub fn task_of(pid: Raw, kind: u32) -> Result<Raw, Fault> {
+    /// `struct hlist_head`: the first node.
+    const HEAD_LEN: u64 = 8;
+    /// `struct hlist_node`.
+    const NODE_LEN: u64 = 16;
+    let kind = u64::from(kind);
+    let first = Raw(pid.embedded(Field::PidTasks).0.wrapping_add(kind * HEAD_LEN)).load::<u64>()?;
+    if first == 0 {
+        return Ok(Raw(0));
+    }
+    Ok(Raw(first.wrapping_sub(kind * NODE_LEN)).container(Field::TaskPidLinks))
+}
+
 /// Whether the stack of the program that is being started will be executable: its ELF header asked for that. The kernel
 /// has set the stack up, and maps the program next.
 #[inline(always)]

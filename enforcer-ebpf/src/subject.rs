@@ -408,7 +408,13 @@ pub fn is_same_workload(subject: &Subject, task: Typed) -> bool {
             && label.slot == subject.slot
             && label.incarnation == subject.incarnation;
     }
-    let cgroup = task.raw().follow(Field::TaskCgroups).and_then(|set| set.follow(Field::CssSetDflCgrp));
+    is_bound_alike(subject, task.raw())
+}
+
+/// Whether the cgroup that a task is in is bound to the policy of `subject`. For tasks whose label cannot be had.
+#[inline(always)]
+pub fn is_bound_alike(subject: &Subject, task: Raw) -> bool {
+    let cgroup = task.follow(Field::TaskCgroups).and_then(|set| set.follow(Field::CssSetDflCgrp));
     let Ok(id) = cgroup.and_then(id_of) else {
         return false;
     };

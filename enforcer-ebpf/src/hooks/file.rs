@@ -18,7 +18,7 @@ use crate::{
     control::{PASS, Point, privilege},
     kernel::{self, Raw, Typed},
     name::{self, Place},
-    subject::Subject,
+    subject::{self, Subject},
 };
 
 // Stable since 2.6 or 3.x; macros in the kernel, so not in BTF.
@@ -469,12 +469,12 @@ fn judge_signal(point: Point, subject: &Subject, is_own: Result<bool, Fault>) ->
 }
 
 /// Judges whom a file signals that somebody else has set up: a byte into a pipe of which another process is the owner is a
-/// signal to that process.
+/// signal to that process. Those of the workload may (nginx's workers hand each other sockets that their master owns).
 ///
 /// Out of line, for the stack's sake.
 #[inline(never)]
 pub fn judge_handed_owner(hook: Hook, subject: &Subject, file: Raw) -> i32 {
-    judge_signal(Point::new(hook, Family::Privilege), subject, is_owner_us(file))
+    judge_signal(Point::new(hook, Family::Privilege), subject, is_owner_inside(subject, file))
 }
 
 /// Whether a file signals nobody, or the current process. A terminal that is told to signal chooses its foreground
@@ -485,26 +485,42 @@ fn is_owned_by_us(file: Typed) -> Result<bool, Fault> {
     if u32::from(mode) == S_IFCHR {
         return Ok(false);
     }
-    is_owner_us(file.raw())
+    let (owner, kind) = owner_of(file.raw())?;
+    Ok(owner.is_null() || is_us(owner, kind)?)
 }
 
-/// Whether a file's owner is nobody, or the current process.
+/// Whether a file signals nobody, the current process, or one whose cgroup is under the same policy. A group of processes
+/// may have members anywhere.
 #[inline(always)]
-fn is_owner_us(file: Raw) -> Result<bool, Fault> {
-    let (pid, kind) = if kernel::has(Field::FileOwnerPid) {
-        (file.follow(Field::FileOwnerPid)?, file.get::<u32>(Field::FileOwnerPidType)?)
-    } else {
-        let owner = file.follow(Field::FileOwner)?;
-        if owner.is_null() {
-            return Ok(true);
-        }
-        (owner.follow(Field::FownPid)?, owner.get::<u32>(Field::FownPidType)?)
-    };
-    if pid.is_null() {
+fn is_owner_inside(subject: &Subject, file: Raw) -> Result<bool, Fault> {
+    let (owner, kind) = owner_of(file)?;
+    if owner.is_null() || is_us(owner, kind)? {
         return Ok(true);
     }
+    if kind > PIDTYPE_TGID {
+        return Ok(false);
+    }
+    let task = kernel::task_of(owner, kind)?;
+    Ok(task.is_null() || subject::is_bound_alike(subject, task))
+}
+
+#[inline(always)]
+fn is_us(owner: Raw, kind: u32) -> Result<bool, Fault> {
     let own = kernel::current().follow(Field::TaskGroupLeader).raw().follow(Field::TaskThreadPid)?;
-    Ok(pid == own && kind <= PIDTYPE_TGID)
+    Ok(owner == own && kind <= PIDTYPE_TGID)
+}
+
+/// A file's owner, a `struct pid`, and which kind it is; null if it has none.
+#[inline(always)]
+fn owner_of(file: Raw) -> Result<(Raw, u32), Fault> {
+    if kernel::has(Field::FileOwnerPid) {
+        return Ok((file.follow(Field::FileOwnerPid)?, file.get::<u32>(Field::FileOwnerPidType)?));
+    }
+    let owner = file.follow(Field::FileOwner)?;
+    if owner.is_null() {
+        return Ok((owner, 0));
+    }
+    Ok((owner.follow(Field::FownPid)?, owner.get::<u32>(Field::FownPidType)?))
 }
 
 /// Judges watches: of one object like reading it, of more than that, or with a say in what others may do, as a
