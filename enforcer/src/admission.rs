@@ -119,11 +119,11 @@ fn with_tpm<P: Platform>(
         let approval = set
             .approval(index, &plan, key)
             .ok_or_else(|| Refusal::NotApproved { label: binding.label.clone() })?;
-        let written = tpm.write_slot(&plan, set.record(), &binding.pcrs, &approval, key);
         // Another loader may have been faster: with the same bundle that is as well, with another one it is a refusal.
-        if read_slot(tpm, &plan)? != set.record() {
-            written?;
-            return Err(Refusal::SlotLost);
+        if let Err(refusal) = tpm.write_slot(&plan, set.record(), &binding.pcrs, &approval, key)
+            && read_slot(tpm, &plan)? != set.record()
+        {
+            return Err(refusal);
         }
     }
     let measured = measurements.measure(

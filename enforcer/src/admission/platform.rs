@@ -45,7 +45,7 @@ pub trait Platform {
     /// [`Refusal`].
     fn slot(&self, index: u32) -> Result<Option<Slot>, Refusal>;
 
-    /// Writes a record for which the slot key gave its approval in this state.
+    /// Writes a record for which the slot key gave its approval in this state, and sees that the slot holds it.
     ///
     /// # Errors
     /// [`Refusal`]: above all what the TPM itself refuses.
