@@ -366,6 +366,13 @@ fn offset(data: &[u8], at: usize) -> Result<usize, BtfError> {
 pub(crate) mod tests {
     use super::*;
 
+    /// The types of a kernel with these functions, and nothing else.
+    pub(crate) fn types_with(functions: &[&str]) -> KernelTypes {
+        let mut writer = Writer::new();
+        functions.iter().for_each(|name| writer.function(name));
+        KernelTypes::parse(writer.finish()).unwrap()
+    }
+
     /// Writes BTF.
     #[derive(Default)]
     pub(crate) struct Writer {

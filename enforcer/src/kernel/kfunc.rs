@@ -61,13 +61,7 @@ fn instruction([a, b, c, d]: [u8; 4], [e, f, g, h]: [u8; 4]) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::btf::tests::Writer;
-
-    fn types(functions: &[&str]) -> KernelTypes {
-        let mut writer = Writer::new();
-        functions.iter().for_each(|name| writer.function(name));
-        KernelTypes::parse(writer.finish()).unwrap()
-    }
+    use crate::kernel::btf::tests::types_with as types;
 
     /// A call with the marker between other bytes, the last ones no whole word.
     fn object() -> Vec<u8> {

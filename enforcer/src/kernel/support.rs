@@ -298,13 +298,10 @@ mod tests {
 
     use super::*;
     use crate::bundle::verify::VerifiedBundle;
-    use crate::kernel::{btf::tests::Writer, testing::image_of};
-
-    fn types(functions: &[&str]) -> KernelTypes {
-        let mut writer = Writer::new();
-        functions.iter().for_each(|name| writer.function(name));
-        KernelTypes::parse(writer.finish()).unwrap()
-    }
+    use crate::kernel::{
+        btf::tests::{Writer, types_with as types},
+        testing::image_of,
+    };
 
     fn bundle(change: impl FnOnce(&mut PolicyImage)) -> VerifiedBundle {
         let mut image = image_of("web", &[]);

@@ -64,13 +64,12 @@ impl ContainerSelector {
 
     /// Whether the container is one that is asked for, labels apart.
     fn fits(&self, container: &Container) -> bool {
-        let own = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
         let found = [
-            container.images.clone(),
-            own(&container.service_account),
-            own(&container.namespace),
-            own(&container.container),
-            own(&container.name),
+            container.images.as_slice(),
+            container.service_account.as_slice(),
+            container.namespace.as_slice(),
+            container.container.as_slice(),
+            container.name.as_slice(),
         ];
         self.weight().contains(&true)
             && self
