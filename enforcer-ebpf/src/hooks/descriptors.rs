@@ -1,8 +1,8 @@
 //! Descriptors that the first program of a workload is started with.
 //!
 //! Whoever opened them was outside, and reading and writing pass no hook that could be afforded. So each must be one that
-//! the program could have opened itself, and signal nobody outside. What it opens, or receives, later is judged then, and its children inherit no
-//! more than that.
+//! the program could have opened itself, and signal nobody outside. What it opens, or receives, later is judged then, and
+//! its children inherit no more than that.
 
 use core::ops::ControlFlow;
 

@@ -179,7 +179,7 @@ pub const fn has_content(mode: u16, magic: u64) -> bool {
 
 /// Judges a file received over a unix socket, or fetched by `pidfd_getfd`, as if it were opened now. Pipes, sockets and
 /// other descriptors without a place in the file system pass: they are judged where they are used, which for connected
-/// sockets is every send. Whatever it is, whom it signals is judged as if that were set now. (Oldest kernel: 5.7.)
+/// sockets is every send. Whatever it is, it may signal nobody outside the workload. (Oldest kernel: 5.7.)
 #[lsm(hook = "file_receive")]
 pub fn file_receive(ctx: LsmContext) -> i32 {
     let file = pointer(&ctx, 0);
