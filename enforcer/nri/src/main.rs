@@ -15,10 +15,10 @@ use std::{
 };
 
 use enforcer_containers::wire;
-use enforcer_nri::plugin::{Surroundings, serve};
+use enforcer_nri::plugin::{Surroundings, USUAL_TIMEOUT, serve};
 use sd_notify::NotifyState;
 
-const USAGE: &str = "usage: enforcer-nri [--nri PATH] [--cri PATH] [--control PATH]";
+const USAGE: &str = "usage: enforcer-nri [--nri PATH] [--cri PATH] [--control PATH] [--timeout SECONDS]";
 
 /// Where runtimes listen for plugins.
 const NRI: &str = "/var/run/nri/nri.sock";
@@ -35,6 +35,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Options {
     nri: PathBuf,
+    /// How long the runtime waits for an answer, if it does not say so itself.
+    timeout: Duration,
     surroundings: Surroundings,
 }
 
@@ -75,7 +77,7 @@ fn converse(options: &Options, mut connected: impl FnMut()) -> String {
         tracing::info!("connected to {runtime}");
         notify(&[NotifyState::Status(&format!("connected to {runtime}"))]);
     };
-    match serve(socket, &options.surroundings, taken_in) {
+    match serve(socket, &options.surroundings, options.timeout, taken_in) {
         Ok(()) => "it has hung up".into(),
         Err(error) => error.to_string(),
     }
@@ -90,13 +92,16 @@ fn notify(states: &[NotifyState<'_>]) {
 fn options(mut arguments: impl Iterator<Item = String>) -> Option<Options> {
     let surroundings =
         Surroundings { control: wire::SOCKET.into(), cri: CRI.into(), proc: "/proc".into() };
-    let mut options = Options { nri: NRI.into(), surroundings };
+    let mut options = Options { nri: NRI.into(), timeout: USUAL_TIMEOUT, surroundings };
     while let Some(argument) = arguments.next() {
-        let value = arguments.next()?.into();
+        let value = arguments.next()?;
         match argument.as_str() {
-            "--nri" => options.nri = value,
-            "--cri" => options.surroundings.cri = value,
-            "--control" => options.surroundings.control = value,
+            "--nri" => options.nri = value.into(),
+            "--cri" => options.surroundings.cri = value.into(),
+            "--control" => options.surroundings.control = value.into(),
+            "--timeout" => {
+                options.timeout = Duration::from_secs(value.parse().ok().filter(|seconds| *seconds > 0)?);
+            }
             _ => return None,
         }
     }
@@ -115,10 +120,12 @@ mod tests {
         let usual = parse(&[]).unwrap();
         assert_eq!((usual.nri.as_path(), usual.surroundings.cri.as_path()), (Path::new(NRI), Path::new(CRI)));
         assert_eq!(usual.surroundings.control, Path::new(wire::SOCKET));
-        let other = parse(&["--nri", "/n", "--control", "/d", "--cri", "/c"]).unwrap();
+        let other = ["--nri", "/n", "--control", "/d", "--cri", "/c", "--timeout", "9"];
+        let other = parse(&other).unwrap();
+        assert_eq!((usual.timeout, other.timeout), (USUAL_TIMEOUT, Duration::from_secs(9)));
         let surroundings = other.surroundings;
         assert_eq!((other.nri, surroundings.cri, surroundings.control), ("/n".into(), "/c".into(), "/d".into()));
-        for bad in [&["--nri"][..], &["--crio", "/c"], &["/n"]] {
+        for bad in [&["--nri"][..], &["--crio", "/c"], &["/n"], &["--timeout", "0"], &["--timeout", "x"]] {
             assert!(parse(bad).is_none(), "{bad:?}");
         }
     }

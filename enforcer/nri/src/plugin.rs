@@ -39,8 +39,8 @@ const NAME: &str = "enforcer";
 /// Its place among the plugins. Early: what is refused need not be looked at by the others.
 const INDEX: &str = "05";
 
-/// How long runtimes wait for an answer that do not say how long.
-const USUAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long runtimes wait for an answer unless they are configured otherwise.
+pub const USUAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long one container may take when nobody waits for it.
 const RECONCILE_PATIENCE: Duration = Duration::from_secs(30);
@@ -100,7 +100,7 @@ struct Plugin<'a> {
     runtime: Option<String>,
 }
 
-/// Talks to a runtime until it hangs up. `connected` is called with the runtime's name and version once it has taken the
+/// Talks to a runtime until it hangs up. It waits for an answer as long as it says, or `timeout` if it does not. `connected` is called with the runtime's name and version once it has taken the
 /// plugin in.
 ///
 /// # Errors
@@ -108,6 +108,7 @@ struct Plugin<'a> {
 pub fn serve(
     socket: impl Read + Write,
     surroundings: &Surroundings,
+    timeout: Duration,
     mut connected: impl FnMut(&str),
 ) -> Result<(), ServeError> {
     let mut trunk = Trunk::new(socket);
@@ -117,8 +118,7 @@ pub fn serve(
         method: "RegisterPlugin".into(),
         payload: register.encode_to_vec(),
     })?;
-    let patience = share(USUAL_TIMEOUT);
-    let mut plugin = Plugin { surroundings, patience, known: Synchronize::default(), runtime: None };
+    let mut plugin = Plugin { surroundings, patience: share(timeout), known: Synchronize::default(), runtime: None };
     while let Some(arrival) = trunk.receive()? {
         match arrival {
             Arrival::Answered(answer) => match answer.status {
@@ -440,7 +440,7 @@ mod tests {
         let (sender, connected) = mpsc::channel();
         thread::scope(|scope| {
             let serving = scope.spawn(|| {
-                serve(near, &surroundings, |runtime| sender.send(runtime.to_owned()).unwrap()).unwrap();
+                serve(near, &surroundings, USUAL_TIMEOUT, |runtime| sender.send(runtime.to_owned()).unwrap()).unwrap();
             });
             let mut runtime = Runtime { far };
             let (connection, stream, kind, body) = runtime.receive();
@@ -625,7 +625,7 @@ mod tests {
         bytes.extend(body);
         (&far).write_all(&bytes).unwrap();
         let surroundings = Surroundings { control: nowhere(), cri: nowhere(), proc: nowhere() };
-        let error = serve(near, &surroundings, |_| panic!("it was not taken in")).unwrap_err();
+        let error = serve(near, &surroundings, USUAL_TIMEOUT, |_| panic!("it was not taken in")).unwrap_err();
         assert!(matches!(&error, ServeError::Unwanted(said) if said == "invalid index"), "{error}");
         let mut trunk = Trunk::new(far);
         assert!(!matches!(trunk.receive(), Ok(Some(Arrival::Answered(_)))));

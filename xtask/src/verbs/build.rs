@@ -64,8 +64,8 @@ pub(super) fn bench_programs(cache: &Cache) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// Every program a guest gets on its `PATH`: `enforcer`, `enforcer-oci-hook`, `enforcer-nri`, `vm-guest` and the binaries of the VM test
-/// packages.
+/// Every program a guest gets on its `PATH`: `enforcer`, `enforcer-oci-hook`, `enforcer-nri`, `vm-guest` and the binaries
+/// of the VM test packages.
 ///
 /// `enforcer` is the host's own build and takes its libraries along: the TPM software stack exists as shared libraries
 /// only. The others are static, because tests copy them into roots that have no libraries.
