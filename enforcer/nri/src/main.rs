@@ -6,12 +6,7 @@
 #![allow(clippy::print_stderr, reason = "how it is called is said where it was called")]
 
 use std::{
-    io::IsTerminal as _,
-    os::unix::net::UnixStream,
-    path::PathBuf,
-    process::ExitCode,
-    thread,
-    time::Duration,
+    io::IsTerminal as _, os::unix::net::UnixStream, path::PathBuf, process::ExitCode, thread, time::Duration,
 };
 
 use enforcer_containers::wire;
@@ -90,8 +85,7 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Option<Options> {
-    let surroundings =
-        Surroundings { control: wire::SOCKET.into(), cri: CRI.into(), proc: "/proc".into() };
+    let surroundings = Surroundings { control: wire::SOCKET.into(), cri: CRI.into(), proc: "/proc".into() };
     let mut options = Options { nri: NRI.into(), timeout: USUAL_TIMEOUT, surroundings };
     while let Some(argument) = arguments.next() {
         let value = arguments.next()?;
@@ -124,7 +118,10 @@ mod tests {
         let other = parse(&other).unwrap();
         assert_eq!((usual.timeout, other.timeout), (USUAL_TIMEOUT, Duration::from_secs(9)));
         let surroundings = other.surroundings;
-        assert_eq!((other.nri, surroundings.cri, surroundings.control), ("/n".into(), "/c".into(), "/d".into()));
+        assert_eq!(
+            (other.nri, surroundings.cri, surroundings.control),
+            ("/n".into(), "/c".into(), "/d".into())
+        );
         for bad in [&["--nri"][..], &["--crio", "/c"], &["/n"], &["--timeout", "0"], &["--timeout", "x"]] {
             assert!(parse(bad).is_none(), "{bad:?}");
         }

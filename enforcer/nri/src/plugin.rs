@@ -118,7 +118,8 @@ pub fn serve(
         method: "RegisterPlugin".into(),
         payload: register.encode_to_vec(),
     })?;
-    let mut plugin = Plugin { surroundings, patience: share(timeout), known: Synchronize::default(), runtime: None };
+    let mut plugin =
+        Plugin { surroundings, patience: share(timeout), known: Synchronize::default(), runtime: None };
     while let Some(arrival) = trunk.receive()? {
         match arrival {
             Arrival::Answered(answer) => match answer.status {
@@ -235,8 +236,7 @@ impl Plugin<'_> {
         let cgroup = own_cgroup(self.surroundings, container)?;
         let mut images = stated_images(container);
         if images.is_empty() {
-            images =
-                Images::at(&self.surroundings.cri).of_container(&container.id, left(deadline)?)?;
+            images = Images::at(&self.surroundings.cri).of_container(&container.id, left(deadline)?)?;
         }
         Ok(Bind { cgroup, container: describe(pod, container, images) })
     }
@@ -433,14 +433,14 @@ mod tests {
             fs::create_dir(proc.path().join(pid)).unwrap();
             fs::write(proc.path().join(pid).join("cgroup"), format!("0::{cgroup}\n")).unwrap();
         }
-        let surroundings =
-            Surroundings { control: daemon.socket.clone(), cri, proc: proc.path().to_owned() };
+        let surroundings = Surroundings { control: daemon.socket.clone(), cri, proc: proc.path().to_owned() };
         let (near, far) = UnixStream::pair().unwrap();
         far.set_read_timeout(Some(PATIENCE)).unwrap();
         let (sender, connected) = mpsc::channel();
         thread::scope(|scope| {
             let serving = scope.spawn(|| {
-                serve(near, &surroundings, USUAL_TIMEOUT, |runtime| sender.send(runtime.to_owned()).unwrap()).unwrap();
+                serve(near, &surroundings, USUAL_TIMEOUT, |runtime| sender.send(runtime.to_owned()).unwrap())
+                    .unwrap();
             });
             let mut runtime = Runtime { far };
             let (connection, stream, kind, body) = runtime.receive();

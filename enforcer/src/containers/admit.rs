@@ -439,7 +439,10 @@ mod tests {
         for path in ["/pods/named", "/pods/named/deep/below"] {
             world.check(path, "stranger").unwrap();
         }
-        assert!(world.check("/pods/one/deep", "stranger").is_err(), "what is there counts, and it is quarantined");
+        assert!(
+            world.check("/pods/one/deep", "stranger").is_err(),
+            "what is there counts, and it is quarantined"
+        );
         assert_eq!(world.maps.bindings, before);
         let unknown = check(&world.maps, None, &bind("/pods/new", "web"), &world.cgroups);
         assert!(matches!(unknown, Err(AdmitError::NothingKnown)));

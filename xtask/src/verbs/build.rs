@@ -72,7 +72,9 @@ pub(super) fn bench_programs(cache: &Cache) -> Result<Vec<Program>> {
 pub(super) fn programs(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
     provision::for_build(cache)?;
     let mut guest = guest_cargo("build", profile);
-    guest.args(["--bins", "-p", "vm-guest", "-p", "enforcer-containers", "-p", "enforcer-nri"]).args(packages(VM_TESTS));
+    guest
+        .args(["--bins", "-p", "vm-guest", "-p", "enforcer-containers", "-p", "enforcer-nri"])
+        .args(packages(VM_TESTS));
     let mut programs = artifacts(guest, "bin").context("building the programs for the VMs")?;
     let mut enforcer = cargo("build", profile);
     enforcer.args(["--bins", "-p", "enforcer"]);

@@ -175,9 +175,8 @@ impl Container {
 
 /// Talks the server at that port into something.
 pub(crate) fn talk_into(port: u16, op: &[&str]) -> Report {
-    let stream = wait::until("a server in the container", A_WHILE, || {
-        TcpStream::connect(("127.0.0.1", port)).ok()
-    });
+    let stream =
+        wait::until("a server in the container", A_WHILE, || TcpStream::connect(("127.0.0.1", port)).ok());
     stream.set_read_timeout(Some(A_WHILE)).unwrap();
     writeln!(&stream, "{}", serde_json::to_string(op).unwrap()).unwrap();
     let mut line = String::new();
