@@ -129,6 +129,7 @@ pub fn put(
     report: Report<'_>,
 ) -> Result<Put, SessionError> {
     let put = session.put(&taken.policies, launchers)?;
+    tracing::debug!("the policies are in force");
     if let Err(error) = intake.keep(taken) {
         tracing::error!(%error, "the bundle in force cannot be kept for the next start");
     }

@@ -203,8 +203,10 @@ impl Intake {
             Err(BundleError::Mistakes(mistakes)) => return Err(SourcesError::Mistakes(mistakes).into()),
             Err(error) => return Err(refused(error.into())),
         };
+        tracing::debug!("the signatures hold");
         let machine = Machine { anchors, places: &self.places, object: &object };
         let (admitted, report) = admit(set, &machine, || connect(anchors), fits).map_err(refused)?;
+        tracing::debug!("the bundle is admitted");
         let policies = VerifiedBundle::accept_admitted(admitted);
         Ok(Taken { policies, report: Some(report), files: Some(files) })
     }

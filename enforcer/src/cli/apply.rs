@@ -61,6 +61,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
             refuse_removal(&ready.1, candidates).map_err(|error| error.to_string())?;
         }
         ready.0.rehearse(candidates, &ready.2).map_err(|error| error.to_string())?;
+        tracing::debug!("the policies fit");
         opened = Some(ready);
         Ok(())
     });

@@ -37,13 +37,15 @@ pub(super) struct Connection {
     pub(super) pins: Option<Pins>,
     /// Absent while the raw connection has the TPM to itself.
     context: Option<Context>,
+    /// Of `context`, salted to its endorsement key.
+    session: Option<AuthSession>,
     pub(super) endorsement: Option<LoadedKey>,
     pub(super) attestation: Option<LoadedKey>,
 }
 
 impl Connection {
     pub(super) fn new(tcti: Tcti, until: Instant, pins: Option<Pins>) -> Self {
-        Self { tcti, until, pins, context: None, endorsement: None, attestation: None }
+        Self { tcti, until, pins, context: None, session: None, endorsement: None, attestation: None }
     }
 
     /// Opens the connection unless it is open.
@@ -65,6 +67,7 @@ impl Connection {
 
     /// Flushes what was loaded and closes the connection.
     pub(super) fn close(&mut self) {
+        self.session = None;
         self.endorsement = None;
         self.attestation = None;
         // The context flushes what it loaded. Where that fails, the TPM is gone.
@@ -107,13 +110,32 @@ impl Connection {
     /// Gives commands within a session that only the TPM with our endorsement key can follow: it is salted to that
     /// key, both sides prove each message with it, and what can be encrypted in it is.
     ///
-    /// Commands that fail with something else than "later" end it all; the session is flushed in any case.
+    /// Commands that fail with something else than "later" end it all, and the session; after others it stays for the
+    /// next.
     pub(super) fn in_session<T>(
         &mut self,
         command: &'static str,
-        mut give: impl FnMut(&mut Context, AuthSession) -> Result<T, Refusal>,
+        mut give: impl FnMut(&mut Context) -> Result<T, Refusal>,
     ) -> Result<T, Refused> {
+        let session = self.session()?;
+        let result = self
+            .attempt(command, |context| context.execute_with_session(Some(session), |context| give(context)));
+        if result.is_err() && self.session.take().is_some() {
+            return self.flush_session(session, result);
+        }
+        result
+    }
+
+    fn session(&mut self) -> Result<AuthSession, Refused> {
+        if let Some(session) = self.session {
+            return Ok(session);
+        }
         let key = self.endorsement_key().map_err(Refused::Known)?.handle;
+        let (attributes, mask) = SessionAttributesBuilder::new()
+            .with_decrypt(true)
+            .with_encrypt(true)
+            .with_continue_session(true)
+            .build();
         let session = self.attempt("TPM2_StartAuthSession", |context| {
             let session = context.start_auth_session(
                 Some(key),
@@ -123,18 +145,12 @@ impl Connection {
                 SymmetricDefinition::AES_128_CFB,
                 HashingAlgorithm::Sha256,
             )?;
-            session.ok_or(Refusal::Wrapper(tss_esapi::WrapperErrorKind::WrongValueFromTpm))
-        })?;
-        let (attributes, mask) = SessionAttributesBuilder::new()
-            .with_decrypt(true)
-            .with_encrypt(true)
-            .with_continue_session(true)
-            .build();
-        let result = self.attempt(command, |context| {
+            let session = session.ok_or(Refusal::Wrapper(tss_esapi::WrapperErrorKind::WrongValueFromTpm))?;
             context.tr_sess_set_attributes(session, attributes, mask)?;
-            context.execute_with_session(Some(session), |context| give(context, session))
-        });
-        self.flush_session(session, result)
+            Ok(session)
+        })?;
+        self.session = Some(session);
+        Ok(session)
     }
 
     /// Flushes a session. A failure counts unless something failed before.

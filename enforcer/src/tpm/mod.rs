@@ -149,7 +149,7 @@ pub struct Slot {
     pub name: Name,
     /// Whether anything was ever written.
     pub written: bool,
-    /// What it holds. `None` if nothing was written, or if it is no slot.
+    /// What it begins with. `None` if nothing was written, or it cannot be read.
     pub bytes: Option<[u8; 40]>,
 }
 

@@ -76,7 +76,7 @@ impl Connection {
     }
 
     pub(super) fn extend(&mut self, pcr: PcrIndex, digest: &Digest) -> Result<(), TpmError> {
-        let extended = self.in_session("TPM2_PCR_Extend", |context, _| {
+        let extended = self.in_session("TPM2_PCR_Extend", |context| {
             let mut values = DigestValues::new();
             values.set(BANK, TpmDigest::try_from(digest.as_slice())?);
             Ok(context.pcr_extend(handle(pcr)?, values)?)

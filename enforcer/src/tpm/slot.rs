@@ -8,11 +8,12 @@
 //! follows.
 #![forbid(unsafe_code)]
 
-use std::time::Instant;
+use std::{os::unix::ffi::OsStrExt as _, path::Path, time::Instant};
 
 use p256::ecdsa::Signature;
 use sha2::{Digest as _, Sha256};
 use tss_esapi::{
+    Context,
     attributes::NvIndexAttributesBuilder,
     constants::NvIndexType,
     handles::{NvIndexHandle, NvIndexTpmHandle, TpmHandle},
@@ -30,7 +31,7 @@ use tss_esapi::{
 };
 
 use super::{
-    Digest, Name, NvIndex, Point, Rehearsal, Slot, SlotCondition, SlotStep, SlotWrite, Tcti, TpmError,
+    Digest, NvIndex, Point, Rehearsal, Slot, SlotCondition, SlotStep, SlotWrite, Tcti, TpmError,
     code::{Code, Meaning, Refusal},
     connection::{Connection, Refused, retry},
     keys::WRONG_VALUE,
@@ -49,27 +50,18 @@ const VERSION_SIZE: usize = 8;
 const VERIFICATION_KEY: u32 = 1 << 6 | 1 << 18;
 
 impl Connection {
-    /// Reads the slot. The session proves that the Name and the bytes are what the TPM has under this index.
+    /// Reads the slot. The session proves that the Name and the bytes are what the TPM has under this index: the Name is
+    /// part of what `TPM2_NV_Read` authenticates. So the public area, from which the Name is, is asked for outside of the
+    /// session, and once more within it only where there is nothing to read. (Each command in the session takes 40 ms
+    /// longer with swtpm on an emulated processor.)
     pub(super) fn slot(&mut self, index: NvIndex) -> Result<Option<Slot>, TpmError> {
-        let read = self.in_session("TPM2_NV_Read", |context, session| {
+        let read = self.in_session("TPM2_NV_Read", |context| {
             let handle = NvIndexTpmHandle::new(index.number())?;
-            let mut object = context.tr_from_tpm_public(TpmHandle::NvIndex(handle))?;
-            let nv = NvIndexHandle::from(object);
-            let read = (|| {
-                let (public, name) = context.nv_read_public(nv)?;
-                let name: Name = name.value().try_into().map_err(|_| WRONG_VALUE)?;
-                let attributes = public.attributes();
-                let readable = public.data_size() == SLOT_SIZE && attributes.auth_read();
-                let bytes = if attributes.written() && readable {
-                    let data = context.nv_read(NvAuth::NvIndex(nv), nv, SLOT_SIZE_U16, 0)?;
-                    Some(data.value().try_into().map_err(|_| WRONG_VALUE)?)
-                } else {
-                    None
-                };
-                Ok(Slot { name, written: attributes.written(), bytes })
-            })();
+            let mut object =
+                context.execute_without_session(|context| context.tr_from_tpm_public(handle.into()))?;
+            let read = contents(context, object.into());
             // A matter of the library: nothing is sent.
-            context.execute_with_session(Some(session), |context| context.tr_close(&mut object))?;
+            context.tr_close(&mut object)?;
             read
         });
         match read {
@@ -80,7 +72,7 @@ impl Connection {
     }
 
     pub(super) fn define_slot(&mut self, index: NvIndex, auth_policy: &Digest) -> Result<(), TpmError> {
-        let defined = self.in_session("TPM2_NV_DefineSpace", |context, _| {
+        let defined = self.in_session("TPM2_NV_DefineSpace", |context| {
             let attributes = NvIndexAttributesBuilder::new()
                 .with_nv_index_type(NvIndexType::Ordinary)
                 .with_auth_read(true)
@@ -105,7 +97,7 @@ impl Connection {
     }
 
     pub(super) fn undefine_slot(&mut self, index: NvIndex) -> Result<(), TpmError> {
-        let removed = self.in_session("TPM2_NV_UndefineSpace", |context, _| {
+        let removed = self.in_session("TPM2_NV_UndefineSpace", |context| {
             let handle = NvIndexTpmHandle::new(index.number())?;
             let object = context.tr_from_tpm_public(TpmHandle::NvIndex(handle))?;
             Ok(context.nv_undefine_space(Provision::Owner, object.into())?)
@@ -131,14 +123,45 @@ impl Connection {
         self.raw(|flow| flow.rehearse(write))
     }
 
-    /// Lets the raw connection have the TPM: an emulator has one client at a time.
+    /// Opens a raw connection. Where a TPM has one client at a time, that gets it to itself.
     fn raw<T>(&mut self, use_it: impl FnOnce(&Flow<'_>) -> Result<T, TpmError>) -> Result<T, TpmError> {
-        self.close();
+        if !is_shared(self.for_raw().1) {
+            self.close();
+        }
         let (until, tcti) = self.for_raw();
         let esys = retry("opening the connection", until, tcti, || Ok(Esys::open(tcti)?))
             .map_err(|refused| refused.describe("opening the connection"))?;
         use_it(&Flow { esys: &esys, until, tcti })
     }
+}
+
+/// Whether several may use a TPM at a time: the kernel's devices with a resource manager. An emulator, or a TPM's own
+/// device, has one client.
+fn is_shared(tcti: &Tcti) -> bool {
+    let managed = |path: &Path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"tpmrm"));
+    matches!(tcti, Tcti::Device(path) if managed(path))
+}
+
+/// What is in an index, within a session.
+fn contents(context: &mut Context, nv: NvIndexHandle) -> Result<Slot, Refusal> {
+    let refused = match context.nv_read(NvAuth::NvIndex(nv), nv, SLOT_SIZE_U16, 0) {
+        Ok(data) => {
+            let name = context.tr_get_name(nv.into())?.value().try_into().map_err(|_| WRONG_VALUE)?;
+            let bytes = data.value().try_into().map_err(|_| WRONG_VALUE)?;
+            return Ok(Slot { name, written: true, bytes: Some(bytes) });
+        }
+        Err(error) => Refusal::from(error),
+    };
+    if matches!(refused.meaning(), Meaning::Later | Meaning::Disconnected | Meaning::Failed) {
+        return Err(refused);
+    }
+    let (public, name) = context.nv_read_public(nv)?;
+    let attributes = public.attributes();
+    if attributes.written() && attributes.auth_read() && public.data_size() >= SLOT_SIZE {
+        return Err(refused);
+    }
+    let name = name.value().try_into().map_err(|_| WRONG_VALUE)?;
+    Ok(Slot { name, written: attributes.written(), bytes: None })
 }
 
 fn owner_refused(refused: Refused, command: &'static str) -> TpmError {

@@ -160,7 +160,7 @@ pub(crate) fn next_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let pairs = (PORTS.1 - PORTS.0) / 2;
     let start = u16::try_from(std::process::id() % u32::from(pairs)).unwrap();
-    let pair = (start.wrapping_mul(37) + NEXT.fetch_add(1, Ordering::Relaxed)) % pairs;
+    let pair = start.wrapping_mul(37).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % pairs;
     PORTS.0 + 2 * pair
 }
 

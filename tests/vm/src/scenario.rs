@@ -290,8 +290,14 @@ impl Case {
     pub fn collides_with(&self, other: &Self) -> bool {
         // What lies in a row's own directory is nobody else's.
         let shared = |value: &str| !value.contains("{dir}");
+        // A row that no rule allows still says by which privilege it is refused.
+        let lacks = |row: &Self, rule: &(&str, String)| {
+            let mut refusals = row.refusals.iter().filter(|refusal| refusal.reason == Reason::Privilege);
+            rule.0 == "privileges.allow" && refusals.any(|refusal| refusal.object == rule.1)
+        };
         let spoils = |given: &Self, wanting: &Self| {
-            given.given.iter().any(|rule| shared(&rule.1) && wanting.allow.contains(rule))
+            let mut rules = given.given.iter().filter(|rule| shared(&rule.1));
+            rules.any(|rule| wanting.allow.contains(rule) || lacks(wanting, rule))
         };
         spoils(self, other) || spoils(other, self)
     }
@@ -819,7 +825,21 @@ fn spread_addresses(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::spread_addresses;
+    use super::{Family, Hook, Reason, case, spread_addresses};
+
+    #[test]
+    fn rows_keep_apart_from_those_that_are_given_what_they_lack() {
+        let given = case("a", &["op"]).given("privileges.allow", "ptrace");
+        let allowed = case("b", &["op"]).allowed_by("privileges.allow", "ptrace");
+        let refused = |privilege| {
+            let row = case("c", &["op"]).unlistable().about(privilege);
+            row.refused(Hook::PtraceAccessCheck, Family::Privilege, Reason::Privilege)
+        };
+        for other in [allowed, refused("ptrace")] {
+            assert!(given.collides_with(&other) && other.collides_with(&given));
+        }
+        assert!(!given.collides_with(&refused("mount")));
+    }
 
     #[test]
     fn addresses_are_spread() {
