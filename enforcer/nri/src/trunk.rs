@@ -56,6 +56,14 @@ pub enum Arrival {
     Answered(Answer),
 }
 
+/// A complete message.
+struct Frame {
+    connection: u32,
+    stream: u32,
+    kind: u8,
+    body: Vec<u8>,
+}
+
 /// The near end.
 #[derive(Debug)]
 pub struct Trunk<S> {
@@ -97,7 +105,7 @@ impl<S: Read + Write> Trunk<S> {
     /// [`TrunkError`].
     pub fn receive(&mut self) -> Result<Option<Arrival>, TrunkError> {
         loop {
-            while let Some((connection, kind, stream, body)) = self.complete()? {
+            while let Some(Frame { connection, stream, kind, body }) = self.complete()? {
                 match (connection, kind) {
                     (PLUGIN, REQUEST) => {
                         return Ok(Some(Arrival::Called { stream, call: Call::decode(&*body)? }));
@@ -114,15 +122,16 @@ impl<S: Read + Write> Trunk<S> {
     }
 
     /// The first complete message of any connection.
-    fn complete(&mut self) -> Result<Option<(u32, u8, u32, Vec<u8>)>, TrunkError> {
+    fn complete(&mut self) -> Result<Option<Frame>, TrunkError> {
         for (connection, partial) in (PLUGIN..).zip(&mut self.partial) {
             let Some((header, rest)) = partial.split_first_chunk::<HEADER>() else { continue };
             let [l0, l1, l2, l3, s0, s1, s2, s3, kind, _flags] = *header;
             let length = length(u32::from_be_bytes([l0, l1, l2, l3]), MAX_MESSAGE)?;
             let Some(body) = rest.get(..length) else { continue };
-            let body = body.to_vec();
+            let stream = u32::from_be_bytes([s0, s1, s2, s3]);
+            let frame = Frame { connection, stream, kind, body: body.to_vec() };
             partial.drain(..HEADER + length);
-            return Ok(Some((connection, kind, u32::from_be_bytes([s0, s1, s2, s3]), body)));
+            return Ok(Some(frame));
         }
         Ok(None)
     }

@@ -19,7 +19,7 @@ const PLUGIN_UNIT: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/enforcer-nri.service"));
 
 /// How long containerd waits for the plugin: two seconds are little on an emulated processor.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(12);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long something may take to come up.
 const A_WHILE: Duration = Duration::from_secs(60);

@@ -97,8 +97,8 @@ fn a_restart_of_containerd_takes_nothing_away_and_what_runs_is_reconciled() {
     let log = enforcer.log();
     let pod = Pod::run("shop", "restarts");
     // The base policy lets these two run: nobody has asked for them. One is somebody's.
-    let _stray = pod.start("stray", &[HOLDER, "pause"]);
-    let _late = pod.start("late", &[HOLDER, "pause"]);
+    let stray = pod.start("stray", &[HOLDER, "pause"]);
+    let late = pod.start("late", &[HOLDER, "pause"]);
     let mark = enforcer.mark();
     let plugin = Plugin::start();
     let results = |mark| {
@@ -115,6 +115,11 @@ fn a_restart_of_containerd_takes_nothing_away_and_what_runs_is_reconciled() {
     let expected = expected.map(|(name, result)| (name.to_owned(), result.to_owned()));
     wait::until("both to be looked at", wait::SOON, || (results(mark) == expected).then_some(()));
 
+    // Whoever comes in now is under what was found.
+    assert!(late.exec_actor(&["open-read", "/etc/listed"]).ok);
+    let held = stray.exec(&[ACTOR, "open-read", "/etc/listed"]);
+    assert!(!held.as_ref().is_ok_and(|executed| executed.exit_code == 0), "{held:?}");
+
     let resident = pod.start("lasting", &[ACTOR, "serve", address]);
     assert!(talk_into(7004, &["open-read", "/etc/secret"]).refused());
     let mark = enforcer.mark();
@@ -122,11 +127,11 @@ fn a_restart_of_containerd_takes_nothing_away_and_what_runs_is_reconciled() {
     assert!(talk_into(7004, &["open-read", "/etc/secret"]).refused(), "it keeps its policy");
     assert!(talk_into(7004, &["open-read", "/etc/listed"]).ok);
     // The plugin comes back by itself. What has its policy is no news; what has none is.
-    let stray = ("stray".to_owned(), "unadmitted".to_owned());
+    let unbound = ("stray".to_owned(), "unadmitted".to_owned());
     let seen = wait::until("the plugin to look again", wait::SOON * 3, || {
         Some(results(mark)).filter(|seen| !seen.is_empty())
     });
-    assert!(seen.iter().all(|result| *result == stray), "{seen:?}");
+    assert!(seen.iter().all(|result| *result == unbound), "{seen:?}");
     assert!(plugin.is_connected(), "{}", units::state("enforcer-nri.service"));
     assert!(resident.exec_actor(&["open-read", "/etc/secret"]).refused());
     assert_runs(&pod, "after");
