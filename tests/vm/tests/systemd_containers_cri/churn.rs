@@ -10,7 +10,7 @@ use super::node::{self, Plugin};
 use super::trace::Trace;
 
 /// How many, unless `ENFORCER_VM_STARTS` says otherwise.
-const STARTS: usize = 12;
+const STARTS: usize = 6;
 
 /// What a container in a row is.
 #[derive(Clone, Copy, PartialEq, Eq)]
