@@ -10,7 +10,7 @@ use crate::{rights::Rights, verdict::FAMILY_SLOTS};
 
 /// Part of the pin path. Any change to a type in this module, [`crate::event`] or [`crate::verdict`] that an older
 /// program would misread raises it.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Longest name the kernel hands out (`PATH_MAX`), in bytes.
 pub const PATH_MAX: u32 = 4096;
@@ -428,6 +428,8 @@ crate::codes::codes! {
         BindFailed = 5 => "bind-failed",
         /// Tasks that were armed.
         Armed = 6 => "armed",
+        /// Allows that were remembered with a file, to be repeated without looking anything up.
+        Remembered = 7 => "remembered",
     }
 }
 

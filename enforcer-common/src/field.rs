@@ -92,6 +92,20 @@ fields! {
     DentrySb => "dentry"."d_sb",
     /// `umode_t`.
     InodeMode => "inode"."i_mode",
+    /// `unsigned int`: how many names it has.
+    InodeLinks => "inode"."i_nlink",
+    /// `s64`: seconds of its last change (before 6.6).
+    InodeChangedSeconds61 => "inode"."i_ctime.tv_sec" as OptionalBytes,
+    /// `long`: and nanoseconds.
+    InodeChangedNanos61 => "inode"."i_ctime.tv_nsec" as OptionalBytes,
+    /// The same from 6.6 to 6.10.
+    InodeChangedSeconds66 => "inode"."__i_ctime.tv_sec" as OptionalBytes,
+    /// `long`: and nanoseconds.
+    InodeChangedNanos66 => "inode"."__i_ctime.tv_nsec" as OptionalBytes,
+    /// `time64_t`: the same since 6.11.
+    InodeChangedSeconds => "inode"."i_ctime_sec" as OptionalBytes,
+    /// `u32`: and nanoseconds. Since 6.13 the highest bit says that somebody has asked for it.
+    InodeChangedNanos => "inode"."i_ctime_nsec" as OptionalBytes,
     /// `struct fsverity_info *`, NULL until a file with fs-verity is opened (before 6.18).
     InodeVerity => "inode"."i_verity_info" as OptionalBytes,
     /// `const struct fsverity_hash_alg *`.

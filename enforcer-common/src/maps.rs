@@ -25,6 +25,10 @@ pub const BINDINGS: &str = "BINDINGS";
 pub const LABELS: &str = "LABELS";
 /// Task storage of scratch memory. Used by the programs.
 pub const SCRATCH: &str = "SCRATCH";
+/// Inode storage of allows that are remembered. Used by the programs.
+pub const ALLOWED: &str = "ALLOWED";
+/// Array of dentries that were decided about, by a hash of the address. Used by the programs.
+pub const SEEN: &str = "SEEN";
 /// Ring buffer of [`crate::event`] records. Written by the programs.
 pub const EVENTS: &str = "EVENTS";
 /// Socket storage of [`crate::abi::SocketLabel`]s. Written by the programs.
@@ -37,8 +41,8 @@ pub const COUNTERS: &str = "COUNTERS";
 
 /// Every map that is pinned.
 pub const PINNED: &[&str] = &[
-    CONTROL, HEADS, EXACT, PINS, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, SOCKETS, EVENTS,
-    ATTACHES, COUNTERS,
+    CONTROL, HEADS, EXACT, PINS, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, SOCKETS, ALLOWED, SEEN,
+    EVENTS, ATTACHES, COUNTERS,
 ];
 
 /// Read-only global: `[u32; Field::COUNT]`, the offsets of [`crate::field::Field`]s in units of their shapes.
@@ -49,6 +53,9 @@ pub const RENAME_LOCK: &str = "RENAME_LOCK";
 pub const MOUNT_LOCK: &str = "MOUNT_LOCK";
 /// Read-only global: `u32`, inode number of the host's mount namespace (`/proc/1/ns/mnt`).
 pub const HOST_MNT_NS: &str = "HOST_MNT_NS";
+
+/// Read-only global: `u32`, not 0 if allows are remembered.
+pub const REMEMBERS: &str = "REMEMBERS";
 
 /// The index of a slot's head in [`HEADS`].
 #[inline(always)]

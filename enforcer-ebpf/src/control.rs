@@ -10,10 +10,11 @@ use enforcer_common::{
     hook::{Hook, Privilege},
     net::socket_class,
     rights::Rights,
-    verdict::{Decision, Family, Fault, Mode, outcome},
+    verdict::{Decision, Family, Fault, Mode, Verdict, outcome},
 };
 
 use crate::{
+    cache,
     kernel::{self, Raw, Typed},
     maps::EVENTS,
     name::{self, Name, Place, Pointer, Scratch, Span},
@@ -104,6 +105,46 @@ impl Point {
             Err(fault) => return self.fault(subject, needed, fault),
         };
         self.decide_named(subject, span, scratch, needed)
+    }
+
+    /// Decides about rights on an open file, or repeats what was decided.
+    #[inline(always)]
+    pub fn decide_file(self, subject: &Subject, file: Typed, needed: Rights) -> i32 {
+        if cache::allows(subject, file, needed) {
+            return PASS;
+        }
+        let scratch = match name::scratch() {
+            Ok(scratch) => scratch,
+            Err(fault) => return self.fault(subject, needed, fault),
+        };
+        let span = match name::of_place(Place::of_file(file), false, scratch) {
+            Ok(span) => span,
+            Err(fault) => return self.fault(subject, needed, fault),
+        };
+        self.decide_named_file(subject, file, span, scratch, needed)
+    }
+
+    /// Decides about rights on an open file that has been named, and remembers what is allowed.
+    #[inline(always)]
+    pub fn decide_named_file(
+        self,
+        subject: &Subject,
+        file: Typed,
+        span: Span,
+        scratch: &Scratch,
+        needed: Rights,
+    ) -> i32 {
+        if span.unnamed().is_some() {
+            return self.decide_named(subject, span, scratch, needed);
+        }
+        let name = span.name(scratch);
+        let request = Request::Object { name: &name, needed };
+        let decision = decide::decide(&request, subject.head, &subject.maps);
+        if matches!(decision.verdict, Verdict::Allow) {
+            cache::remember(subject, file, needed, scratch.sequence());
+            return PASS;
+        }
+        self.conclude(subject, &request, decision)
     }
 
     /// Decides about rights on an object of which only the dentry is known.

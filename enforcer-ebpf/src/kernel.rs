@@ -21,12 +21,14 @@ use enforcer_common::{
     verdict::Fault,
 };
 
-use crate::maps::{SocketStorage, TaskStorage};
+use crate::maps::{InodeStorage, SocketStorage, TaskStorage};
 
 #[unsafe(no_mangle)]
 static FIELD_OFFSETS: [u32; Field::COUNT] = [0; Field::COUNT];
 #[unsafe(no_mangle)]
 static HOST_MNT_NS: u32 = 0;
+#[unsafe(no_mangle)]
+static REMEMBERS: u32 = 0;
 #[unsafe(no_mangle)]
 static RENAME_LOCK: u64 = 0;
 #[unsafe(no_mangle)]
@@ -171,6 +173,31 @@ extern "C" fn note_flags(_: *mut c_void, vma: *const c_void, flags: *mut u64) ->
 pub fn host_mnt_ns() -> u32 {
     // SAFETY: as in `offset`.
     unsafe { ptr::read_volatile(&raw const HOST_MNT_NS) }
+}
+
+/// Whether allows are remembered.
+#[inline(always)]
+pub fn remembers() -> bool {
+    // SAFETY: as in `offset`.
+    unsafe { ptr::read_volatile(&raw const REMEMBERS) != 0 }
+}
+
+/// When an inode, its content or its names changed last, in seconds and nanoseconds; `None` on kernels that keep it in
+/// a place unknown to us.
+#[inline(always)]
+pub fn changed(inode: Typed) -> Option<(u64, u64)> {
+    /// Without the bit by which the kernel notes that somebody has asked (6.13).
+    const NANOS: u32 = u32::MAX >> 1;
+    if has(Field::InodeChangedSeconds) && has(Field::InodeChangedNanos) {
+        let nanos = inode.get::<u32>(Field::InodeChangedNanos) & NANOS;
+        Some((inode.get(Field::InodeChangedSeconds), u64::from(nanos)))
+    } else if has(Field::InodeChangedSeconds66) && has(Field::InodeChangedNanos66) {
+        Some((inode.get(Field::InodeChangedSeconds66), inode.get(Field::InodeChangedNanos66)))
+    } else if has(Field::InodeChangedSeconds61) && has(Field::InodeChangedNanos61) {
+        Some((inode.get(Field::InodeChangedSeconds61), inode.get(Field::InodeChangedNanos61)))
+    } else {
+        None
+    }
 }
 
 /// A pointer whose kernel type the verifier knows: a hook's argument, the current task, or what a [`Typed`] pointer
@@ -507,5 +534,30 @@ pub fn socket_storage<T>(map: &SocketStorage<T>, sock: Typed, create: bool) -> O
         let entry =
             helpers::bpf_sk_storage_get(map.as_ptr(), sock.as_ptr().cast_mut(), ptr::null_mut(), flags);
         entry.cast::<T>().as_mut()
+    }
+}
+
+/// An inode's entry in an inode storage map. Entries are never changed once they are there: see [`replace_in_inode`].
+#[inline(always)]
+pub fn inode_storage<T>(map: &InodeStorage<T>, inode: Typed) -> Option<&'static T> {
+    // SAFETY: the map holds values of `T`. The entry lives as long as the inode, or until it is replaced, and then until
+    // all programs that run have ended.
+    unsafe {
+        let entry =
+            helpers::bpf_inode_storage_get(map.as_ptr(), inode.as_ptr().cast_mut(), ptr::null_mut(), 0);
+        entry.cast::<T>().as_ref()
+    }
+}
+
+/// Puts another entry in the place of an inode's entry, if there is one. Whoever reads meanwhile gets the old one, the
+/// new one or none. Where there is no memory, or somebody else was faster, nothing is put there.
+#[inline(always)]
+pub fn replace_in_inode<T>(map: &InodeStorage<T>, inode: Typed, value: &mut T) {
+    let inode = inode.as_ptr().cast_mut();
+    // SAFETY: the kernel copies the value into an entry of its own before it shows it to anybody.
+    unsafe {
+        helpers::bpf_inode_storage_delete(map.as_ptr(), inode);
+        let flags = u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE);
+        helpers::bpf_inode_storage_get(map.as_ptr(), inode, ptr::from_mut(value).cast(), flags);
     }
 }

@@ -20,6 +20,7 @@
 )]
 #![allow(unreachable_pub, reason = "a BPF object has no API: `pub` marks what a module offers its siblings")]
 
+mod cache;
 mod control;
 mod hooks;
 mod kernel;

@@ -6,7 +6,7 @@ use core::{ffi::c_void, ptr};
 use aya_ebpf::{
     bindings::{
         BPF_F_NO_PREALLOC,
-        bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
+        bpf_map_type::{BPF_MAP_TYPE_INODE_STORAGE, BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
     },
     macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, RingBuf},
@@ -44,6 +44,10 @@ pub static LABELS: TaskStorage<Label> = TaskStorage::new();
 pub static SOCKETS: SocketStorage<SocketLabel> = SocketStorage::new();
 #[btf_map]
 pub static SCRATCH: TaskStorage<crate::name::Scratch> = TaskStorage::new();
+#[btf_map]
+pub static ALLOWED: InodeStorage<crate::cache::Allowed> = InodeStorage::new();
+#[map]
+pub static SEEN: Array<u64> = Array::with_max_entries(crate::cache::SEEN_SLOTS, 0);
 
 /// [`enforcer_common::abi::PrefixKey`] without its prefix length, which `aya_ebpf`'s trie key adds.
 #[derive(Clone, Copy)]
@@ -69,6 +73,9 @@ pub type TaskStorage<T> =
 /// What sticks to a socket.
 pub type SocketStorage<T> =
     LocalStorage<T, { BPF_MAP_TYPE_SK_STORAGE as usize }, { BPF_F_NO_PREALLOC as usize }>;
+/// What sticks to an inode.
+pub type InodeStorage<T> =
+    LocalStorage<T, { BPF_MAP_TYPE_INODE_STORAGE as usize }, { BPF_F_NO_PREALLOC as usize }>;
 
 // SAFETY: the fields only carry types for BTF; nothing ever reads through them.
 unsafe impl<T, const TYPE: usize, const FLAGS: usize> Sync for LocalStorage<T, TYPE, FLAGS> {}

@@ -18,6 +18,7 @@ use enforcer_common::{
 };
 
 use crate::{
+    cache::Allowed,
     kernel::{self, Raw, Typed, VerityDigest},
     maps::SCRATCH,
     tables::repeat,
@@ -54,6 +55,8 @@ pub struct Scratch {
     pub cursor: Cursor,
     kept: Span,
     root: RootMount,
+    /// What is going to be remembered.
+    pub allowed: Allowed,
     /// SHA-256 of a pinned program.
     pub digest: Digest,
     /// fs-verity digest of a pinned program.
@@ -425,6 +428,7 @@ fn ascend(mnt: Typed, first: Typed, scratch: &mut Scratch) {
     if cursor != TEXT_END as u64 && scratch.root == RootMount::of(mount, sequence) {
         // The names count if nobody renamed anything meanwhile, as for every walk.
         if kernel::tree_sequence() == Ok(sequence) {
+            scratch.walk.sequence = sequence;
             scratch.walk.status = AT_ROOT;
             scratch.walk.phase = END;
         }
@@ -749,6 +753,12 @@ impl Scratch {
         }
     }
 
+    /// Sequence of the tree's locks under which the last name was found.
+    #[inline(always)]
+    pub const fn sequence(&self) -> u64 {
+        self.walk.sequence
+    }
+
     /// Remembers a text for another program on the same hook.
     #[inline(always)]
     pub const fn keep(&mut self, span: Span) {
@@ -781,7 +791,7 @@ fn is_host(namespace: Raw) -> bool {
 
 /// The current task's mount namespace.
 #[inline(always)]
-fn own_namespace() -> Raw {
+pub fn own_namespace() -> Raw {
     kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw()
 }
 

@@ -49,8 +49,8 @@ use crate::{
     kernel::{
         attach::{self, Attached, Takeover},
         btf::KernelTypes,
-        load::Object,
-        maps::{BpfMaps, Maps as _, Sizes, open_events},
+        load::{Object, SetUp},
+        maps::{BpfMaps, Maps as _, open_events},
         pin::Pins,
         state::StateFile,
     },
@@ -67,8 +67,8 @@ pub struct Config {
     pub recheck: Duration,
     /// Launchers, resolved.
     pub launchers: Vec<String>,
-    /// Sizes of the maps, when they are made.
-    pub sizes: Sizes,
+    /// What is settled when the object is loaded.
+    pub set_up: SetUp,
     /// Where events are logged.
     pub event_log: Option<PathBuf>,
     /// Whether events go to standard output.
@@ -110,7 +110,7 @@ fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
         custody::fits_at_start(
             candidates,
             &config.launchers,
-            &config.sizes,
+            &config.set_up.sizes,
             &config.pins,
             &config.runtime,
             &types,
@@ -119,7 +119,7 @@ fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
     let holds_policies = BpfMaps::open(&config.pins.maps())
         .is_ok_and(|maps| maps.control().is_ok_and(|control| control.generation != 0));
     let taken = custody::take_at_start(&config.intake, &report, fits, holds_policies)?;
-    let attached = attach::start(&types, &config.sizes, &config.pins)
+    let attached = attach::start(&types, &config.set_up, &config.pins)
         .context("enforcement cannot be turned on; `enforcer probe` tells what this machine lacks")?;
     announce(&attached);
     let mut session = Session::open(lock, &config.runtime, &config.pins)?;

@@ -15,6 +15,7 @@ use enforcer_common::{
 
 use super::{interpreter, pointer};
 use crate::{
+    cache,
     control::{PASS, Point, privilege},
     kernel::{self, Raw, Typed},
     name::{self, Place},
@@ -103,13 +104,7 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         if mode & FMODE_NOACCOUNT != 0 || flags & FMODE_EXEC != 0 {
             return PASS;
         }
-        if is_process_handle(file) || (kernel::acts_for_another() && is_on_internal_mount(file)) {
-            return PASS;
-        }
         let program = subject.program();
-        if program & program::SEEKING == 0 && is_anonymous_pipe(file) {
-            return PASS;
-        }
         let temporary = flags & O_TMPFILE != 0;
         let mut needed = needed_by_mode(mode);
         // `O_RDONLY | O_TRUNC` empties the file, and from 6.2 on passes no `path_truncate`.
@@ -118,6 +113,17 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         }
         if temporary {
             needed = needed.union(Rights::CREATE);
+        }
+        // What an interpreter needs depends on what it has opened before.
+        let is_plain = program & (program::INTERPRETER | program::SEEKING) == 0 && !temporary;
+        if is_plain && cache::allows(subject, file, needed) {
+            return PASS;
+        }
+        if is_process_handle(file) || (kernel::acts_for_another() && is_on_internal_mount(file)) {
+            return PASS;
+        }
+        if program & program::SEEKING == 0 && is_anonymous_pipe(file) {
+            return PASS;
         }
         let place = Place::of_file(file);
         let scratch = match name::scratch() {
@@ -128,6 +134,9 @@ pub fn file_open(ctx: LsmContext) -> i32 {
             Ok(span) => span,
             Err(fault) => return point.fault(subject, needed, fault),
         };
+        if is_plain {
+            return point.decide_named_file(subject, file, span, scratch, needed);
+        }
         let interprets = program & program::INTERPRETER != 0 && mode & FMODE_READ != 0 && !is_directory(file);
         if interprets {
             needed = needed.union(Rights(interpreter::needed_to_open(program, &span, scratch)));
@@ -195,7 +204,7 @@ pub fn file_receive(ctx: LsmContext) -> i32 {
             return PASS;
         }
         let needed = needed_by_mode(file.get::<u32>(Field::FileMode));
-        point.decide_place(subject, Place::of_file(file), false, needed)
+        point.decide_file(subject, file, needed)
     })
 }
 

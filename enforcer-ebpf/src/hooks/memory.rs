@@ -53,7 +53,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
         if is_own_image(subject, file) {
             return PASS;
         }
-        point.decide_place(subject, Place::of_file(file), false, Rights::LIBRARY)
+        point.decide_file(subject, file, Rights::LIBRARY)
     })
 }
 

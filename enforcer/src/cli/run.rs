@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{InstallArgs, Outcome};
 use crate::{
     daemon::{self, Config},
-    kernel::{maps::Sizes, pin::Pins},
+    kernel::{load::SetUp, maps::Sizes, pin::Pins},
     session::{RUNTIME_DIR, launchers},
 };
 
@@ -59,6 +59,10 @@ pub(super) struct Args {
     /// Size of the ring that events pass through, a power of two
     #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().events_bytes)]
     event_ring: u32,
+    /// Decide about every file anew, and remember no allows: to measure, and to narrow down what went wrong. Counts when
+    /// the programs are loaded; those that an earlier daemon left attached stay as they are
+    #[arg(long)]
+    no_cache: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome> {
@@ -66,14 +70,17 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
         intake: args.install.intake(policies(args)),
         recheck: Duration::from_secs(args.recheck),
         launchers: launchers(&args.install.launchers),
-        sizes: Sizes {
-            exact: args.max_exact,
-            pins: args.max_pins,
-            arena: args.max_arena,
-            prefixes: args.max_prefixes,
-            ports: args.max_ports,
-            bindings: args.max_bindings,
-            events_bytes: args.event_ring,
+        set_up: SetUp {
+            sizes: Sizes {
+                exact: args.max_exact,
+                pins: args.max_pins,
+                arena: args.max_arena,
+                prefixes: args.max_prefixes,
+                ports: args.max_ports,
+                bindings: args.max_bindings,
+                events_bytes: args.event_ring,
+            },
+            remembers: !args.no_cache,
         },
         event_log: (!args.no_event_log).then(|| args.event_log.clone()),
         print_events: !args.quiet && std::env::var_os("NOTIFY_SOCKET").is_none(),

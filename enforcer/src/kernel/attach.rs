@@ -8,8 +8,7 @@ use enforcer_common::hook::Hook;
 
 use super::{
     btf::KernelTypes,
-    load::{self, LoadError, Object},
-    maps::Sizes,
+    load::{self, LoadError, Object, SetUp},
     pin::{PinError, Pins, Presence},
 };
 
@@ -55,7 +54,7 @@ pub struct Attached {
 ///
 /// # Errors
 /// [`AttachError`]. What was attached before still is, and nothing half-made stays behind.
-pub fn start(types: &KernelTypes, sizes: &Sizes, pins: &Pins) -> Result<Attached, AttachError> {
+pub fn start(types: &KernelTypes, set_up: &SetUp, pins: &Pins) -> Result<Attached, AttachError> {
     let hooks = load::available_hooks(types)?;
     pins.create()?;
     if pins.maps_presence() == Presence::Partial {
@@ -64,7 +63,7 @@ pub fn start(types: &KernelTypes, sizes: &Sizes, pins: &Pins) -> Result<Attached
         );
         pins.remove_maps()?;
     }
-    let mut object = load::prepare(types, sizes, Some(pins))?;
+    let mut object = load::prepare(types, set_up, Some(pins))?;
     let digest = load::object_digest();
     let ours = pins.link_set(digest, pins.control_id().ok_or(AttachError::NoControl)?);
     let adopted = ours.presence(&hooks) == Presence::Complete;

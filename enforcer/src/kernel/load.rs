@@ -153,14 +153,24 @@ pub fn available_hooks(types: &KernelTypes) -> Result<Vec<Hook>, LoadError> {
     if missing.is_empty() { Ok(available) } else { Err(LoadError::MissingHooks(missing)) }
 }
 
+/// What is settled when the object is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetUp {
+    /// How large the maps are, where they are not there yet.
+    pub sizes: Sizes,
+    /// Whether allows are remembered with files.
+    pub remembers: bool,
+}
+
 /// Creates and pins the object's maps, or opens those that are pinned. Without `pins` the maps go when the object
 /// goes. No program is loaded yet.
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn prepare(types: &KernelTypes, sizes: &Sizes, pins: Option<&Pins>) -> Result<Object, LoadError> {
+pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Result<Object, LoadError> {
     let offsets: FieldOffsets = types.field_offsets()?;
     let locks = TreeLocks::of_running_kernel()?;
+    let remembers = u32::from(set_up.remembers);
     let host_mnt_ns = host_mount_namespace().map_err(LoadError::MountNamespace)?;
     let btf = Btf::from_sys_fs().map_err(LoadError::AyaBtf)?;
     let mut loader = EbpfLoader::new();
@@ -171,9 +181,10 @@ pub fn prepare(types: &KernelTypes, sizes: &Sizes, pins: Option<&Pins>) -> Resul
         .override_global(maps::FIELD_OFFSETS, offsets.as_slice(), true)
         .override_global(maps::RENAME_LOCK, &locks.rename, true)
         .override_global(maps::MOUNT_LOCK, &locks.mount, true)
-        .override_global(maps::HOST_MNT_NS, &host_mnt_ns, true);
+        .override_global(maps::HOST_MNT_NS, &host_mnt_ns, true)
+        .override_global(maps::REMEMBERS, &remembers, true);
     for name in maps::PINNED {
-        if let Some(size) = sizes.of(name) {
+        if let Some(size) = set_up.sizes.of(name) {
             loader.map_max_entries(name, size);
         }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     btf::{BtfError, KernelTypes},
-    load::{self, LoadError},
+    load::{self, LoadError, SetUp},
     maps::Sizes,
     pin::BPFFS,
     support::{self, Verity},
@@ -145,7 +145,7 @@ pub fn try_load(types: &KernelTypes) -> Finding {
     };
     let started = std::time::Instant::now();
     let result = load::available_hooks(types).and_then(|hooks| {
-        load::prepare(types, &sizes, None)?.load_programs(&hooks)?;
+        load::prepare(types, &SetUp { sizes, remembers: true }, None)?.load_programs(&hooks)?;
         Ok(hooks.len())
     });
     match result {

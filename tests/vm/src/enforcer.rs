@@ -82,6 +82,12 @@ pub fn baseline_only() -> bool {
     std::env::var_os("ENFORCER_VM_BASELINE").is_some_and(|value| value == "1")
 }
 
+/// Whether the daemon is started so that it remembers no allows (`ENFORCER_VM_NO_CACHE=1`).
+#[must_use]
+pub fn decides_each_time() -> bool {
+    std::env::var_os("ENFORCER_VM_NO_CACHE").is_some()
+}
+
 /// A turn with the enforcer. While one exists, no other test has one.
 pub struct Enforcer {
     shared: MutexGuard<'static, Shared>,
@@ -133,7 +139,11 @@ impl Enforcer {
         if let Some(reason) = &self.shared.broken {
             panic!("not tried again: {}", reason.lines().next().unwrap_or_default());
         }
-        match Daemon::start(&policies, self.shared.sizes) {
+        let mut options = self.shared.sizes.to_vec();
+        if decides_each_time() {
+            options.push("--no-cache");
+        }
+        match Daemon::start(&policies, &options) {
             Ok(daemon) => self.shared.daemon = Some(daemon),
             Err(reason) => {
                 self.shared.broken = Some(reason.clone());

@@ -31,6 +31,8 @@ mod interpreters;
 mod paths;
 #[path = "kernel/refused_inputs.rs"]
 mod refused_inputs;
+#[path = "kernel/remembered.rs"]
+mod remembered;
 #[path = "kernel/sealed.rs"]
 mod sealed;
 #[path = "kernel/swaps.rs"]

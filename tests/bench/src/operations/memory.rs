@@ -8,8 +8,8 @@ use std::ptr::NonNull;
 use anyhow::{Context, Result, ensure};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 
-use super::Run;
 use super::syscall::{Number, syscall};
+use super::{Run, accustomed};
 use crate::fixture;
 
 const PAGE: usize = 4096;
@@ -30,7 +30,7 @@ fn map(file: impl AsFd, protection: ProtFlags) -> Result<NonNull<core::ffi::c_vo
 
 pub(super) fn map_code(_: u32) -> Result<Run> {
     let file = File::open(fixture::LIBRARY).context("opening the library")?;
-    Ok(Box::new(move || unmap(map(&file, ProtFlags::PROT_READ | ProtFlags::PROT_EXEC)?)))
+    accustomed(Box::new(move || unmap(map(&file, ProtFlags::PROT_READ | ProtFlags::PROT_EXEC)?)))
 }
 
 pub(super) fn map_anonymous(_: u32) -> Result<Run> {

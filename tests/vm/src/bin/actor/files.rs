@@ -17,6 +17,8 @@ pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
         ("open-rdwr", [path]) => open_with(path, OFlag::O_RDWR),
         ("open-create", [path]) => open_with(path, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL),
         ("open-create-any", [path]) => open_with(path, OFlag::O_WRONLY | OFlag::O_CREAT),
+        ("open-each", [rounds, paths @ ..]) => open_each(rounds, paths),
+        ("hold", [path]) => hold(path),
         ("read", [path]) => read(path),
         ("setxattr", [path]) => system::set_xattr(path, "trusted.test", b"1").at("setxattr").map(nothing),
         ("removexattr", [path]) => system::remove_xattr(path, "trusted.test").at("removexattr").map(nothing),
@@ -31,6 +33,24 @@ fn nothing((): ()) -> String {
 
 fn open_with(path: &str, flags: OFlag) -> Outcome {
     open(path, flags | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o644)).at("open").map(|_| String::new())
+}
+
+/// Opens each path for reading, all of them as often as asked. Tells of each open whether it succeeded (`+`), was refused
+/// (`-`), or failed in another way (`?`).
+fn open_each(rounds: &str, paths: &[&str]) -> Outcome {
+    let rounds: usize = rounds.parse().map_err(|_| Failure { step: "rounds".into(), errno: libc::EINVAL })?;
+    let one = |path: &&str| match open(*path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(_) => '+',
+        Err(nix::errno::Errno::EPERM) => '-',
+        Err(_) => '?',
+    };
+    Ok((0..rounds).flat_map(|_| paths.iter().map(one)).collect())
+}
+
+/// Opens a path for good; tells the number of the descriptor.
+fn hold(path: &str) -> Outcome {
+    let held = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at("open")?;
+    Ok(std::os::fd::IntoRawFd::into_raw_fd(held).to_string())
 }
 
 fn read(path: &str) -> Outcome {
