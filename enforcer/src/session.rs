@@ -10,11 +10,12 @@ use std::{
 };
 
 use enforcer_common::hook::Hook;
+use enforcer_containers::wire::Bind;
 
 use crate::{
     bundle::verify::{Candidate, VerifiedBundle},
     cgroups::{CgroupError, Hierarchy},
-    containers::admit::{AdmitError, Asked, admit, unadmitted},
+    containers::admit::{AdmitError, Admitted, Asked, admit, check, unadmitted},
     kernel::{
         bind::{BindError, Rebound, rebind},
         btf::{BtfError, KernelTypes},
@@ -243,11 +244,20 @@ impl Session {
         rebind(&mut self.maps, || hierarchy.walk().map_err(SessionError::from))
     }
 
-    /// Binds a container to the policy that admits it; returns the policy's name.
+    /// Whether a container that is yet to be made could be admitted.
+    ///
+    /// # Errors
+    /// [`SessionError`]; then it should not be made.
+    pub fn check(&self, bind: &Bind) -> Result<(), SessionError> {
+        let cgroups = Hierarchy::find()?.walk()?;
+        Ok(check(&self.maps, self.observe()?.as_ref(), bind, &cgroups)?)
+    }
+
+    /// Binds a container to the policy that admits it.
     ///
     /// # Errors
     /// [`SessionError`]; then the container must not start.
-    pub fn admit(&mut self, asked: Asked<'_>) -> Result<String, SessionError> {
+    pub fn admit(&mut self, asked: Asked<'_>) -> Result<Admitted, SessionError> {
         let hierarchy = Hierarchy::find()?;
         let snapshot = self.observe()?;
         admit(&mut self.maps, snapshot.as_ref(), asked, || hierarchy.walk().map_err(SessionError::from))

@@ -366,6 +366,7 @@ mod tests {
         assert_eq!(on("systemd_heavy"), [false, true, false, false, false]);
         assert_eq!(on("systemd_software"), [false, true, false, false, false]);
         assert_eq!(on("systemd_containers"), [false, true, false, false, false]);
+        assert_eq!(on("systemd_containers_cri"), [false, true, false, false, false]);
         assert_eq!(on("heavyweight"), [true; 5]);
     }
 

@@ -68,6 +68,7 @@ fn bind(options: &Options) -> Result<(), Box<dyn Error>> {
     match wire::ask(&options.socket, &request, options.patience)? {
         Reply::Bound { .. } => Ok(()),
         Reply::Refused { message } => Err(message.into()),
+        Reply::Admissible => Err("the daemon answered another question; is it of another version?".into()),
     }
 }
 

@@ -12,7 +12,11 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{container::Container, wire::Bind};
+use crate::{
+    cgroup::{self, CgroupError},
+    container::Container,
+    wire::Bind,
+};
 
 /// A state that cannot be acted on.
 #[derive(Debug, thiserror::Error)]
@@ -39,11 +43,9 @@ pub enum StateError {
         /// Why.
         source: serde_json::Error,
     },
-    /// No cgroup of version 2.
-    #[error(
-        "the container's process is in no cgroup of version 2; configure the runtime for unified cgroups"
-    )]
-    NoCgroup,
+    /// The cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
 }
 
 /// The state of a container, as the runtime specification has it.
@@ -73,10 +75,8 @@ impl State {
     /// # Errors
     /// [`StateError`] when something about the container cannot be found out.
     pub fn request(&self) -> Result<Bind, StateError> {
-        let path = PathBuf::from(format!("/proc/{}/cgroup", self.pid));
-        let list = fs::read_to_string(&path).map_err(|source| StateError::Read { path, source })?;
-        let cgroup = list.lines().find_map(|line| line.strip_prefix("0::")).ok_or(StateError::NoCgroup)?;
-        let cgroup = outermost(cgroup, &self.id).to_owned();
+        let own = cgroup::of_process(Path::new("/proc"), self.pid)?;
+        let cgroup = cgroup::outermost(&own, &self.id).unwrap_or(&own).to_owned();
         Ok(Bind { cgroup, container: self.container()? })
     }
 
@@ -92,19 +92,6 @@ impl State {
             ..Container::default()
         })
     }
-}
-
-/// The outermost cgroup that is named after the container; the process's own if there is none. Runtimes put the process
-/// into a cgroup below it, and later ones beside that.
-fn outermost<'a>(cgroup: &'a str, id: &str) -> &'a str {
-    let mut end = 0;
-    for component in cgroup.split('/').skip(1) {
-        end += 1 + component.len();
-        if !id.is_empty() && component.contains(id) {
-            return cgroup.get(..end).unwrap_or(cgroup);
-        }
-    }
-    cgroup
 }
 
 /// A store of images and containers as Podman has it: `ROOT/DRIVER-containers/ID/userdata` is a bundle.
@@ -177,21 +164,6 @@ fn read_list<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cgroups_of_containers() {
-        let table = [
-            ("/machine.slice/libpod-abc.scope/container", "abc", "/machine.slice/libpod-abc.scope"),
-            ("/machine.slice/libpod-abc.scope", "abc", "/machine.slice/libpod-abc.scope"),
-            ("/default/abc/init", "abc", "/default/abc"),
-            ("/system.slice/other.service", "abc", "/system.slice/other.service"),
-            ("/system.slice/other.service", "", "/system.slice/other.service"),
-            ("/", "abc", "/"),
-        ];
-        for (cgroup, id, expected) in table {
-            assert_eq!(outermost(cgroup, id), expected, "{cgroup}");
-        }
-    }
 
     #[test]
     fn states() {

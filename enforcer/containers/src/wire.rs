@@ -25,9 +25,13 @@ pub const MAX_LINE: usize = 256 * 1024;
 pub enum Request {
     /// Bind a container's cgroup to the policy that admits the container.
     Bind(Bind),
+    /// Say whether a container that is yet to be made could be admitted, by what is known of it so far. Nothing is bound.
+    Check(Bind),
+    /// Bind a container that runs already, unless it has a policy of its own.
+    Reconcile(Bind),
 }
 
-/// A container that is about to start.
+/// A container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bind {
@@ -46,7 +50,9 @@ pub enum Reply {
         /// Its name.
         policy: String,
     },
-    /// The container must not start.
+    /// The container may be made. Whether it may start is asked when it is there.
+    Admissible,
+    /// The container must not start; one that runs stays under the base policy.
     Refused {
         /// Why.
         message: String,

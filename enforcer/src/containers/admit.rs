@@ -1,4 +1,7 @@
 //! Which policy a container gets, and its cgroups bound to it.
+//!
+//! [`admit`] is for containers that are there, [`check`] for those that are yet to be made: it refuses only what [`admit`]
+//! would refuse, too.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +11,11 @@ use enforcer_containers::{container::Container, wire::Bind};
 use crate::{
     cgroups::Cgroup,
     kernel::{
+        bind::{BindError, selected},
         maps::{MapFault, Maps},
         state::Snapshot,
     },
-    policy::containers::{NotAdmitted, admitting},
+    policy::containers::{ContainerSelector, NotAdmitted, admissible, admitting},
 };
 
 /// Why a container may not start.
@@ -52,6 +56,27 @@ pub enum AdmitError {
     /// A map.
     #[error(transparent)]
     Map(#[from] MapFault),
+    /// The selectors.
+    #[error(transparent)]
+    Selectors(#[from] BindError),
+}
+
+/// Whether a container has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It waits for the answer. A cgroup that is another container's already is an error.
+    Waiting,
+    /// It runs. Whatever policy of its own it has, it keeps.
+    Running,
+}
+
+/// A container that is under a policy of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The policy's name.
+    pub policy: String,
+    /// Whether it was under another before.
+    pub is_new: bool,
 }
 
 /// Whom a request is about, and who makes it.
@@ -61,9 +86,11 @@ pub struct Asked<'a> {
     pub bind: &'a Bind,
     /// The cgroup of whoever asks: the runtime's, so not the container's.
     pub asker: &'a [u8],
+    /// Whether the container has started.
+    pub standing: Standing,
 }
 
-/// Binds a container's cgroups to the policy that admits it; returns the policy's name.
+/// Binds a container's cgroups to the policy that admits it.
 ///
 /// A cgroup that a `unit`, `slice` or `cgroup` selector binds stays with that policy: a path says more than attributes do.
 /// `walk` lists the cgroups; it is called again once the outermost is bound, so that none below it is left out: what is
@@ -78,7 +105,7 @@ pub fn admit<M: Maps, E: From<AdmitError>>(
     snapshot: Option<&Snapshot>,
     asked: Asked<'_>,
     walk: impl Fn() -> Result<Vec<Cgroup>, E>,
-) -> Result<String, E> {
+) -> Result<Admitted, E> {
     let known = snapshot.ok_or(AdmitError::NothingKnown)?;
     let Bind { cgroup, container } = asked.bind;
     let id = own_cgroup(&walk()?, asked)?;
@@ -87,8 +114,11 @@ pub fn admit<M: Maps, E: From<AdmitError>>(
         let policy = known.policy_of(binding.slot, binding.incarnation)?;
         Some((Origin::from_code(binding.origin)?, policy.name.as_str()))
     });
-    if let Some((Origin::Selector, policy)) = holder {
-        return Ok(policy.to_owned());
+    let keeps = |policy: &str| Ok(Admitted { policy: policy.to_owned(), is_new: false });
+    match holder {
+        Some((Origin::Selector, policy)) => return keeps(policy),
+        Some((Origin::Container, policy)) if asked.standing == Standing::Running => return keeps(policy),
+        _ => {}
     }
     let policy = admitting_policy(known, container)?;
     match holder {
@@ -104,6 +134,7 @@ pub fn admit<M: Maps, E: From<AdmitError>>(
         _ => {}
     }
     let binding = binding_of(maps, known, policy)?;
+    let is_new = bindings.get(&id) != Some(&binding);
     maps.bind(id, binding).map_err(AdmitError::from)?;
     for below in descendants(&walk()?, id) {
         maps.bind(below, binding).map_err(AdmitError::from)?;
@@ -112,13 +143,54 @@ pub fn admit<M: Maps, E: From<AdmitError>>(
     // Tasks that were there before and that are still the host's look again.
     control.bind_epoch = control.bind_epoch.wrapping_add(1);
     maps.set_control(&control).map_err(AdmitError::from)?;
-    Ok(policy.to_owned())
+    Ok(Admitted { policy: policy.to_owned(), is_new })
+}
+
+/// Whether a container that is yet to be made could be admitted: some policy may turn out to, or the path of its cgroup is
+/// under one that a selector names. What its runtime does not say yet may still be what a policy asks for.
+///
+/// # Errors
+/// [`AdmitError`]; then there is no use in making it.
+pub fn check<M: Maps>(
+    maps: &M,
+    snapshot: Option<&Snapshot>,
+    bind: &Bind,
+    cgroups: &[Cgroup],
+) -> Result<(), AdmitError> {
+    let known = snapshot.ok_or(AdmitError::NothingKnown)?;
+    if let Err(refused) = admissible(container_policies(known), &bind.container) {
+        let prospect = prospect(maps, &bind.cgroup, cgroups)?;
+        if prospect.and_then(|binding| Origin::from_code(binding.origin)) != Some(Origin::Selector) {
+            return Err(refused.into());
+        }
+    }
+    Ok(())
+}
+
+/// What a cgroup with this path would be bound to if it were made now.
+fn prospect<M: Maps>(maps: &M, path: &str, cgroups: &[Cgroup]) -> Result<Option<Binding>, AdmitError> {
+    let bindings: BTreeMap<u64, Binding> = maps.bindings()?.into_iter().collect();
+    let mut rest = path;
+    loop {
+        if let Some(cgroup) = cgroups.iter().find(|cgroup| cgroup.path == rest.as_bytes()) {
+            return Ok(bindings.get(&cgroup.id).copied());
+        }
+        if let Some(binding) = selected(maps, rest.as_bytes())? {
+            return Ok(Some(binding));
+        }
+        match rest.rsplit_once('/') {
+            Some((parent, _)) if !parent.is_empty() => rest = parent,
+            _ => return Ok(None),
+        }
+    }
+}
+
+fn container_policies(known: &Snapshot) -> impl Iterator<Item = (&str, &ContainerSelector)> {
+    known.policies.iter().filter_map(|policy| Some((policy.name.as_str(), policy.containers.as_ref()?)))
 }
 
 fn admitting_policy<'a>(known: &'a Snapshot, container: &Container) -> Result<&'a str, AdmitError> {
-    let policies =
-        known.policies.iter().filter_map(|policy| Some((policy.name.as_str(), policy.containers.as_ref()?)));
-    Ok(admitting(policies, container)?)
+    Ok(admitting(container_policies(known), container)?)
 }
 
 /// The id of the container's cgroup, if it holds nobody else.
@@ -235,11 +307,18 @@ mod tests {
         }
 
         fn admit(&mut self, cgroup: &str, name: &str) -> Result<String, AdmitError> {
-            let container = Container { id: "1".into(), name: Some(name.into()), ..Container::default() };
-            let bind = Bind { cgroup: cgroup.into(), container };
+            self.ask(cgroup, name, Standing::Waiting).map(|admitted| admitted.policy)
+        }
+
+        fn ask(&mut self, cgroup: &str, name: &str, standing: Standing) -> Result<Admitted, AdmitError> {
+            let bind = bind(cgroup, name);
             let snapshot = self.snapshot();
-            let asked = Asked { bind: &bind, asker: b"/system.slice/runtime.service" };
+            let asked = Asked { bind: &bind, asker: b"/system.slice/runtime.service", standing };
             admit(&mut self.maps, Some(&snapshot), asked, || Ok(self.cgroups.clone()))
+        }
+
+        fn check(&self, cgroup: &str, name: &str) -> Result<(), AdmitError> {
+            check(&self.maps, Some(&self.snapshot()), &bind(cgroup, name), &self.cgroups)
         }
 
         /// Policy and origin of a cgroup, by id.
@@ -264,6 +343,11 @@ mod tests {
             cgroup(70, "/system.slice/runtime.service", Some(5)),
             cgroup(80, "/own", Some(0)),
         ]
+    }
+
+    fn bind(cgroup: &str, name: &str) -> Bind {
+        let container = Container { id: "1".into(), name: Some(name.into()), ..Container::default() };
+        Bind { cgroup: cgroup.into(), container }
     }
 
     fn bound(policy: &str, origin: Origin) -> Option<(String, Origin)> {
@@ -301,7 +385,7 @@ mod tests {
         let error = world.admit("/pods/one", "db").unwrap_err();
         assert!(matches!(&error, AdmitError::Bound { bound, .. } if bound == "web"), "{error}");
         let bind = Bind { cgroup: "/pods/two".into(), container: Container::default() };
-        let asked = Asked { bind: &bind, asker: b"/" };
+        let asked = Asked { bind: &bind, asker: b"/", standing: Standing::Waiting };
         let unknown = admit(&mut world.maps, None, asked, || Ok::<_, AdmitError>(tree()));
         assert!(matches!(unknown, Err(AdmitError::NothingKnown)));
     }
@@ -326,6 +410,42 @@ mod tests {
         assert_eq!(world.of(20), bound("web", Origin::Container));
         assert_eq!(world.of(90), bound("web", Origin::Container), "what is inside goes with it");
         assert_eq!(world.of(30), bound("base", Origin::Base));
+    }
+
+    #[test]
+    fn one_that_runs_is_bound_once_and_keeps_what_it_has() {
+        let mut world = World::new();
+        let admitted = |policy: &str, is_new| Admitted { policy: policy.into(), is_new };
+        assert_eq!(world.ask("/pods/one", "web", Standing::Running).unwrap(), admitted("web", true));
+        assert_eq!(world.of(60), bound("web", Origin::Container));
+        assert_eq!(world.ask("/pods/one", "web", Standing::Running).unwrap(), admitted("web", false));
+        // Neither another policy nor none at all takes it away.
+        for name in ["db", "stranger"] {
+            assert_eq!(world.ask("/pods/one", name, Standing::Running).unwrap(), admitted("web", false));
+        }
+        let refused = world.ask("/pods/two", "stranger", Standing::Running).unwrap_err();
+        assert!(matches!(refused, AdmitError::NotAdmitted(_)), "{refused}");
+        assert_eq!(world.of(30), bound("base", Origin::Base));
+    }
+
+    #[test]
+    fn what_is_yet_to_be_made_is_checked_by_attributes_and_by_path() {
+        let mut world = World::new();
+        let before = world.maps.bindings.clone();
+        world.check("/pods/new", "web").unwrap();
+        let refused = world.check("/pods/new", "stranger").unwrap_err();
+        assert!(matches!(refused, AdmitError::NotAdmitted(_)), "{refused}");
+        world.cgroups.retain(|cgroup| cgroup.id != 40);
+        for path in ["/pods/named", "/pods/named/deep/below"] {
+            world.check(path, "stranger").unwrap();
+        }
+        assert!(
+            world.check("/pods/one/deep", "stranger").is_err(),
+            "what is there counts, and it is quarantined"
+        );
+        assert_eq!(world.maps.bindings, before);
+        let unknown = check(&world.maps, None, &bind("/pods/new", "web"), &world.cgroups);
+        assert!(matches!(unknown, Err(AdmitError::NothingKnown)));
     }
 
     #[test]

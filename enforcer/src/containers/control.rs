@@ -23,7 +23,7 @@ use std::{
 
 use enforcer_containers::wire::{self, Bind, Reply, Request};
 
-use super::admit::{Asked, is_labelled};
+use super::admit::{Admitted, Asked, Standing, is_labelled};
 use crate::{
     cgroups,
     events::container::ContainerRecord,
@@ -158,7 +158,9 @@ fn converse(mut stream: UnixStream, desk: &Desk, report: &impl Fn(ContainerRecor
     let question = wire::receive_line(&mut stream, Instant::now() + PATIENCE)?;
     let reply = match asker {
         Ok(cgroup) => match serde_json::from_str(&question) {
-            Ok(Request::Bind(bind)) => answer(desk, &bind, &cgroup, report),
+            Ok(Request::Bind(bind)) => answer(desk, &bind, &cgroup, Standing::Waiting, report),
+            Ok(Request::Reconcile(bind)) => answer(desk, &bind, &cgroup, Standing::Running, report),
+            Ok(Request::Check(bind)) => check(desk, &bind, report),
             Err(error) => refused(format!("the question makes no sense: {error}")),
         },
         Err(error) => {
@@ -174,23 +176,50 @@ fn refused(message: String) -> Reply {
     Reply::Refused { message }
 }
 
-fn answer(desk: &Desk, bind: &Bind, asker: &[u8], report: &impl Fn(ContainerRecord)) -> Reply {
+fn session(desk: &Desk) -> Result<Session, SessionError> {
+    Session::open(Lock::acquire(&desk.runtime)?, &desk.runtime, &desk.pins)
+}
+
+fn answer(
+    desk: &Desk,
+    bind: &Bind,
+    asker: &[u8],
+    standing: Standing,
+    report: &impl Fn(ContainerRecord),
+) -> Reply {
     let started = Instant::now();
-    let bound = Lock::acquire(&desk.runtime)
-        .and_then(|lock| Session::open(lock, &desk.runtime, &desk.pins))
-        .and_then(|mut session| session.admit(Asked { bind, asker }));
-    let bound = bound.map_err(|error: SessionError| error.to_string());
-    report(ContainerRecord::asked(bind, bound.as_deref()));
+    let bound = session(desk).and_then(|mut session| session.admit(Asked { bind, asker, standing }));
     match bound {
-        Ok(policy) => {
-            tracing::info!(container = %bind.container, cgroup = bind.cgroup, policy, took = ?started.elapsed(), "bound");
+        Ok(Admitted { policy, is_new }) => {
+            // Whoever reconciles asks about every container that runs, again and again.
+            if is_new || standing == Standing::Waiting {
+                report(ContainerRecord::asked(bind, Ok(&policy)));
+                tracing::info!(container = %bind.container, cgroup = bind.cgroup, policy, took = ?started.elapsed(), "bound");
+            }
             Reply::Bound { policy }
         }
-        Err(message) => {
-            tracing::warn!(container = %bind.container, cgroup = bind.cgroup, message, "refused");
+        Err(error) if standing == Standing::Running => {
+            let message = error.to_string();
+            report(ContainerRecord::running(bind, &message));
+            tracing::warn!(container = %bind.container, cgroup = bind.cgroup, message, "UNBOUND: this container runs under the base policy");
             refused(message)
         }
+        Err(error) => turn_down(bind, &error, report),
     }
+}
+
+fn check(desk: &Desk, bind: &Bind, report: &impl Fn(ContainerRecord)) -> Reply {
+    match session(desk).and_then(|session| session.check(bind)) {
+        Ok(()) => Reply::Admissible,
+        Err(error) => turn_down(bind, &error, report),
+    }
+}
+
+fn turn_down(bind: &Bind, error: &SessionError, report: &impl Fn(ContainerRecord)) -> Reply {
+    let message = error.to_string();
+    report(ContainerRecord::asked(bind, Err(&message)));
+    tracing::warn!(container = %bind.container, cgroup = bind.cgroup, message, "refused");
+    refused(message)
 }
 
 /// The cgroup of whoever is at the other end, if they may ask.

@@ -37,7 +37,7 @@ pub enum ContainerResult {
     Bound,
     /// It must not start.
     Refused,
-    /// It has processes, and nobody has asked for it: it is under the base policy.
+    /// It has processes and is under the base policy: nobody has asked for it, or no policy admits it.
     Unadmitted,
 }
 
@@ -51,6 +51,16 @@ impl ContainerRecord {
             policy: bound.ok().map(str::to_owned),
             message: bound.err().cloned(),
             ..Self::new(result, bind.cgroup.clone())
+        }
+    }
+
+    /// It runs, and was refused a policy of its own.
+    #[must_use]
+    pub fn running(bind: &Bind, message: &str) -> Self {
+        Self {
+            container: Some(bind.container.clone()),
+            message: Some(message.to_owned()),
+            ..Self::new(ContainerResult::Unadmitted, bind.cgroup.clone())
         }
     }
 
@@ -108,7 +118,9 @@ mod tests {
         assert!(refused.compact().ends_with("\"web\"  no policy"), "{}", refused.compact());
         let stray = ContainerRecord::unadmitted(b"/pods/2");
         assert!(stray.compact().ends_with("UNBOUND  /pods/2"));
-        for record in [bound, refused, stray] {
+        let running = ContainerRecord::running(&bind, "no policy\nat all");
+        assert!(running.compact().ends_with("UNBOUND  /pods/1  container \"1\", name \"web\"  no policy"));
+        for record in [bound, refused, stray, running] {
             let json = serde_json::to_string(&record).unwrap();
             assert_eq!(serde_json::from_str::<ContainerRecord>(&json).unwrap(), record);
         }

@@ -101,13 +101,10 @@ fn wanted<M: Maps>(
     before: &BTreeMap<u64, Binding>,
     cgroups: &[Cgroup],
 ) -> Result<BTreeMap<u64, Binding>, BindError> {
-    let slot_head = |slot: u32| heads.get(usize::try_from(slot).unwrap_or(usize::MAX));
-    let Some(selectors) = slot_head(SLOT_SELECTORS).filter(|head| head.incarnation != 0) else {
-        return Ok(BTreeMap::new());
-    };
+    let Some(selectors) = head_of(heads, SLOT_SELECTORS) else { return Ok(BTreeMap::new()) };
     let is_container = |binding: &&Binding| binding.origin == Origin::Container.code();
     let is_live = |binding: &&Binding| {
-        slot_head(binding.slot).is_some_and(|head| head.incarnation == binding.incarnation)
+        head_of(heads, binding.slot).is_some_and(|head| head.incarnation == binding.incarnation)
     };
     let tables = Reading { maps, key, fault: RefCell::new(None) };
     let mut by_index: Vec<Option<Binding>> = Vec::with_capacity(cgroups.len());
@@ -120,22 +117,25 @@ fn wanted<M: Maps>(
             by_index.push(Some(*kept));
             continue;
         }
-        let grant = granted(&Bytes(&cgroup.path), SELECTS, selectors, &tables);
-        if let Some(fault) = tables.fault.take() {
-            return Err(fault.into());
-        }
-        let grant = grant.map_err(BindError::Selectors)?;
-        let own = if grant.rights().contains(SELECTS) {
-            let head = slot_head(grant.rule).filter(|head| head.incarnation != 0);
-            let head = head.ok_or(BindError::Selectors(Fault::Table))?;
-            let origin = if grant.rights().contains(SELECTS_BASE) { Origin::Base } else { Origin::Selector };
-            Some(Binding { slot: grant.rule, incarnation: head.incarnation, origin: origin.code() })
-        } else {
-            None
-        };
-        by_index.push(own.or(inherited));
+        by_index.push(tables.selected(&cgroup.path, selectors, heads)?.or(inherited));
     }
     Ok(cgroups.iter().zip(by_index).filter_map(|(cgroup, binding)| Some((cgroup.id, binding?))).collect())
+}
+
+/// What the selectors in force say about a path itself, whatever is above it and whether or not there is such a cgroup.
+///
+/// # Errors
+/// [`BindError`].
+pub fn selected<M: Maps>(maps: &M, path: &[u8]) -> Result<Option<Binding>, BindError> {
+    let control = maps.control()?;
+    let heads = maps.heads(control.generation)?;
+    let Some(selectors) = head_of(&heads, SLOT_SELECTORS) else { return Ok(None) };
+    Reading { maps, key: Key(control.hash_key), fault: RefCell::new(None) }.selected(path, selectors, &heads)
+}
+
+/// The head of a slot, if the slot is taken.
+fn head_of(heads: &[Head], slot: u32) -> Option<&Head> {
+    heads.get(usize::try_from(slot).unwrap_or(usize::MAX)).filter(|head| head.incarnation != 0)
 }
 
 /// The installed tables, as the decision core wants them.
@@ -149,6 +149,23 @@ struct Reading<'a, M> {
 impl<M> Reading<'_, M> {
     fn noted<T>(&self, result: Result<T, MapFault>) -> Option<T> {
         result.map_err(|fault| *self.fault.borrow_mut() = Some(fault)).ok()
+    }
+}
+
+impl<M: Maps> Reading<'_, M> {
+    /// The binding of a path that a selector matches.
+    fn selected(&self, path: &[u8], selectors: &Head, heads: &[Head]) -> Result<Option<Binding>, BindError> {
+        let grant = granted(&Bytes(path), SELECTS, selectors, self);
+        if let Some(fault) = self.fault.take() {
+            return Err(fault.into());
+        }
+        let grant = grant.map_err(BindError::Selectors)?;
+        if !grant.rights().contains(SELECTS) {
+            return Ok(None);
+        }
+        let head = head_of(heads, grant.rule).ok_or(BindError::Selectors(Fault::Table))?;
+        let origin = if grant.rights().contains(SELECTS_BASE) { Origin::Base } else { Origin::Selector };
+        Ok(Some(Binding { slot: grant.rule, incarnation: head.incarnation, origin: origin.code() }))
     }
 }
 

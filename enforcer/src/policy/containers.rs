@@ -64,19 +64,22 @@ impl ContainerSelector {
 
     /// Whether the container is one that is asked for, labels apart.
     fn fits(&self, container: &Container) -> bool {
-        let found = [
-            container.images.as_slice(),
-            container.service_account.as_slice(),
-            container.namespace.as_slice(),
-            container.container.as_slice(),
-            container.name.as_slice(),
-        ];
+        let found = found(container);
         self.weight().contains(&true)
             && self
                 .attributes()
                 .iter()
                 .zip(&found)
                 .all(|((_, wanted), found)| wanted.is_empty() || found.iter().any(|it| wanted.contains(it)))
+    }
+
+    /// Whether the container may turn out to be one that is asked for, labels apart: what is not known of it is not looked at.
+    fn may_fit(&self, container: &Container) -> bool {
+        let found = found(container);
+        let may = |((_, wanted), found): (&(_, &[String]), &&[String])| {
+            wanted.is_empty() || found.is_empty() || found.iter().any(|it| wanted.contains(it))
+        };
+        self.weight().contains(&true) && self.attributes().iter().zip(&found).all(may)
     }
 
     /// The first label that is asked for and not there.
@@ -92,6 +95,17 @@ impl ContainerSelector {
         };
         self.weight() == other.weight() && self.attributes().iter().zip(&other.attributes()).all(overlap)
     }
+}
+
+/// What a container has of each attribute, in the order of [`ContainerSelector::attributes`].
+fn found(container: &Container) -> [&[String]; ATTRIBUTES] {
+    [
+        container.images.as_slice(),
+        container.service_account.as_slice(),
+        container.namespace.as_slice(),
+        container.container.as_slice(),
+        container.name.as_slice(),
+    ]
 }
 
 impl fmt::Display for ContainerSelector {
@@ -171,6 +185,27 @@ pub fn admitting<'a>(
             value: value.to_owned(),
         }),
     }
+}
+
+/// Whether [`admitting`] could name a policy once more is known of the container than now. Labels are all known.
+///
+/// # Errors
+/// [`NotAdmitted`]; then it will not.
+pub fn admissible<'a>(
+    policies: impl IntoIterator<Item = (&'a str, &'a ContainerSelector)>,
+    container: &Container,
+) -> Result<(), NotAdmitted> {
+    let mut refused = NotAdmitted::Unknown(container.to_string());
+    for (policy, selector) in policies.into_iter().filter(|(_, selector)| selector.may_fit(container)) {
+        let Some((key, value)) = selector.missing_label(container) else { return Ok(()) };
+        refused = NotAdmitted::Label {
+            policy: policy.to_owned(),
+            container: container.to_string(),
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+    }
+    Err(refused)
 }
 
 /// Two policies that would admit one container, neither more telling.
@@ -332,6 +367,31 @@ mod tests {
         assert!(matches!(&refused, NotAdmitted::Label { policy, .. } if policy == "strict"), "{refused}");
         let met: &[(&str, &str)] = &[("namespace", "shop"), ("label tier", "front")];
         assert_eq!(chosen(&[("met", met), ("loose", loose)]).unwrap(), "met");
+    }
+
+    #[test]
+    fn what_is_not_known_yet_keeps_nobody_out() {
+        let known = Container { images: Vec::new(), service_account: None, ..container() };
+        let could = |pairs: &[(&str, &str)]| admissible([("p", &selector(pairs))], &known);
+        let fine: [&[(&str, &str)]; 4] = [
+            &[("image", "sha256:cc")],
+            &[("service-account", "other"), ("namespace", "shop")],
+            &[("namespace", "shop"), ("label tier", "front")],
+            &[("name", "web")],
+        ];
+        for pairs in fine {
+            could(pairs).unwrap_or_else(|refused| panic!("{pairs:?}: {refused}"));
+        }
+        for pairs in [&[("image", "sha256:cc"), ("namespace", "bank")][..], &[("container", "other")], &[]] {
+            assert!(matches!(could(pairs), Err(NotAdmitted::Unknown(_))), "{pairs:?}");
+        }
+        let label = could(&[("image", "sha256:cc"), ("label tier", "back")]).unwrap_err();
+        assert!(matches!(&label, NotAdmitted::Label { .. }), "{label}");
+        // Whatever is admitted in the end could be admitted before.
+        let winner = selector(&[("image", "sha256:aa"), ("label tier", "front")]);
+        let loser = selector(&[("namespace", "shop"), ("label tier", "back")]);
+        assert_eq!(admitting([("winner", &winner), ("loser", &loser)], &container()), Ok("winner"));
+        assert_eq!(admissible([("loser", &loser), ("winner", &winner)], &known), Ok(()));
     }
 
     #[test]

@@ -64,15 +64,17 @@ pub(super) fn bench_programs(cache: &Cache) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// Every program a guest gets on its `PATH`: `enforcer`, `enforcer-oci-hook`, `vm-guest` and the binaries of the VM test
-/// packages.
+/// Every program a guest gets on its `PATH`: `enforcer`, `enforcer-oci-hook`, `enforcer-nri`, `vm-guest` and the binaries
+/// of the VM test packages.
 ///
 /// `enforcer` is the host's own build and takes its libraries along: the TPM software stack exists as shared libraries
 /// only. The others are static, because tests copy them into roots that have no libraries.
 pub(super) fn programs(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
     provision::for_build(cache)?;
     let mut guest = guest_cargo("build", profile);
-    guest.args(["--bins", "-p", "vm-guest", "-p", "enforcer-containers"]).args(packages(VM_TESTS));
+    guest
+        .args(["--bins", "-p", "vm-guest", "-p", "enforcer-containers", "-p", "enforcer-nri"])
+        .args(packages(VM_TESTS));
     let mut programs = artifacts(guest, "bin").context("building the programs for the VMs")?;
     let mut enforcer = cargo("build", profile);
     enforcer.args(["--bins", "-p", "enforcer"]);
