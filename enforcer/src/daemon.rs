@@ -45,6 +45,7 @@ use crate::{
         record::Record,
         sink::{JsonLines, LogFile, Sink},
     },
+    heartbeat::Heartbeat,
     intake::{Intake, Taken},
     kernel::{
         attach::{self, Attached, Takeover},
@@ -54,6 +55,7 @@ use crate::{
         pin::Pins,
         state::StateFile,
     },
+    projected::Projected,
     session::{DaemonLock, Lock, Put, Session},
     sys,
 };
@@ -63,6 +65,8 @@ use crate::{
 pub struct Config {
     /// Where policies come from and who vouches for them.
     pub intake: Intake,
+    /// Whether policies are taken again when their directory is replaced.
+    pub watch: bool,
     /// How often it is checked that the platform still is what they were admitted for.
     pub recheck: Duration,
     /// Launchers, resolved.
@@ -87,6 +91,8 @@ pub fn run(config: &Config) -> Result<()> {
     let _only = DaemonLock::acquire(&config.runtime)?;
     // Before anything that can be refused: refusals are events.
     let pipeline = pipeline(config)?;
+    // Before the policies are read, so that no later version of them is missed.
+    let projected = Projected::of(if config.watch { &config.intake.policies } else { &[] });
     let started = start(config, &pipeline);
     let attached = match started {
         Ok(attached) => attached,
@@ -98,7 +104,7 @@ pub fn run(config: &Config) -> Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(serve(config, attached, pipeline))
+        .block_on(serve(config, attached, pipeline, projected))
 }
 
 /// Policies first: what is wrong with them must not leave a host with half a start.
@@ -131,7 +137,12 @@ fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
     Ok(attached)
 }
 
-async fn serve(config: &Config, mut attached: Attached, pipeline: Pipeline) -> Result<()> {
+async fn serve(
+    config: &Config,
+    mut attached: Attached,
+    pipeline: Pipeline,
+    mut projected: Projected,
+) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -156,6 +167,8 @@ async fn serve(config: &Config, mut attached: Attached, pipeline: Pipeline) -> R
     let desk = Desk { runtime: config.runtime.clone(), pins: config.pins.clone() };
     let _control = Control::start(desk, report)?;
     report_unadmitted(config, &pipeline);
+    let heartbeat = Heartbeat::start(&config.runtime)
+        .with_context(|| format!("cannot write into {}", config.runtime.display()))?;
 
     notify(&[
         NotifyState::Ready,
@@ -176,6 +189,13 @@ async fn serve(config: &Config, mut attached: Attached, pipeline: Pipeline) -> R
                 losses.report(&maps, &pipeline);
                 if losses.has_missed_bindings(&maps) {
                     rebind(config);
+                }
+                if projected.has_changed() {
+                    tracing::info!("the policies' directory was replaced");
+                    reload(config, &pipeline);
+                }
+                if let Err(error) = heartbeat.beat() {
+                    tracing::error!(%error, "`enforcer status --live` will take this daemon for dead");
                 }
                 notify(&[NotifyState::Watchdog]);
             }

@@ -2,14 +2,16 @@
 //!
 //! One file per verb under [`verbs`]. Below them: [`provision`] makes the machine ready, [`debian`] finds and
 //! verifies packages, [`vm`] boots guests and runs commands in them,
-//! [`matrix`] runs suites in them, [`scenarios`] has the suites that take several boots.
+//! [`matrix`] runs suites in them, [`scenarios`] has the suites that take several boots. [`package`] makes packages for hosts.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod debian;
 mod hygiene;
 mod libtest;
+mod manifests;
 mod matrix;
+mod package;
 mod paths;
 mod process;
 mod provision;

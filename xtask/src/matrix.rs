@@ -1,14 +1,16 @@
 //! Runs every VM suite on every kernel, a few guests at a time, and counts.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::libtest::Summary;
+use crate::package::Packages;
 use crate::provision::kernel::Kernel;
-use crate::scenarios::{Machine, Run, Scenario};
+use crate::scenarios::{Kind, Machine, Run, Scenario};
 use crate::ui;
 use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier, TpmDevice, TpmInterface};
 
@@ -60,6 +62,8 @@ pub(crate) enum Boots {
 pub(crate) struct Settings<'a> {
     /// Put on every guest's `PATH`.
     pub(crate) programs: &'a [Program],
+    /// The packages for hosts, if a story needs them.
+    pub(crate) packages: Option<&'a Packages>,
     /// Passed to the test harness.
     pub(crate) filter: Option<&'a str>,
     /// Limit per suite.
@@ -140,13 +144,21 @@ fn several_boots(
         Ok(machine) => machine,
         Err(error) => return (summary, Some(format!("{error:#}"))),
     };
+    let disk = match scenario.machine {
+        Kind::Measured => None,
+        Kind::Installed => match install(host, &machine, settings) {
+            Ok(disk) => Some(disk),
+            Err(error) => return (summary, Some(format!("{error:#}"))),
+        },
+    };
     let count = scenario.boots.len();
     for (number, step) in (1..).zip(scenario.boots) {
         let state = Some(machine.tpm());
         let guest = Guest {
+            disk: disk.clone(),
             share: Some(machine.share()),
             tpm: step.tpm.map(|interface| TpmDevice { interface, state }),
-            uefi: true,
+            uefi: scenario.machine == Kind::Measured,
             kernel_parameters: step.kernel_parameters.to_owned(),
             ..guest(job, step.run.argv(scenario.suite), settings)
         };
@@ -166,6 +178,12 @@ fn several_boots(
         }
     }
     (summary, None)
+}
+
+/// The disk of a machine that packages are installed on.
+fn install(host: &Host, machine: &Machine, settings: &Settings<'_>) -> Result<PathBuf> {
+    let packages = settings.packages.context("the packages were not made")?;
+    machine.install(&host.rootfs()?, packages)
 }
 
 /// Boots a guest, shows what it says, and judges how it ended.
@@ -205,6 +223,7 @@ fn guest<'a>(job: &Job<'a>, argv: Vec<String>, settings: &Settings<'a>) -> Guest
         programs: settings.programs,
         timeout: settings.timeout,
         memory_mib: None,
+        disk: None,
         share: None,
         net: false,
         tpm: None,

@@ -2,10 +2,15 @@
 //!
 //! A suite (`tests/vm/tests/NAME.rs`) that has an entry here is not run as a whole. Each boot runs one of its tests, or a
 //! command; the next boot happens only if that went as expected. All boots have the same programs and hence the same
-//! initramfs, so PCRs differ only where the table says that the boots do. `/share` is a directory of the story's own.
+//! initramfs, so PCRs differ only where the table says that the boots do. `/share` is a directory of the story's own; what
+//! else stays is the [`Kind`] of machine.
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::package::Packages;
+use crate::process;
 use crate::provision::lock::is_prefix;
 use crate::vm::TpmInterface;
 
@@ -17,8 +22,20 @@ pub(crate) struct Scenario {
     /// Kernels to run it on unless the suite is asked for by name. Firmware makes each boot three times as long, and what
     /// a story is about hardly depends on the kernel.
     pub(crate) kernels: &'static [&'static str],
+    /// The machine.
+    pub(crate) machine: Kind,
     /// Its boots, in order.
     pub(crate) boots: &'static [Boot],
+}
+
+/// What a machine is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Boots through UEFI firmware, which measures. Its root is clean at each boot, so that the same boot measures the same.
+    Measured,
+    /// Boots without firmware, from a disk that keeps what was installed. The packages for hosts are in `/share`:
+    /// `enforcer.deb`, and `next.deb`, which differs in its version.
+    Installed,
 }
 
 /// One boot of a story.
@@ -51,6 +68,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         suite: "measured_boot",
         kernels: &["6.12"],
+        machine: Kind::Measured,
         boots: &[
             Boot {
                 run: Run::Test("the_log_replays_to_the_tpms_registers"),
@@ -77,6 +95,7 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         suite: "signed_boots",
         kernels: &["6.12"],
+        machine: Kind::Measured,
         boots: &[
             Boot {
                 run: Run::Test("the_first_boot_enrols_admits_and_proves"),
@@ -103,11 +122,29 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         suite: "systemd_trust",
         kernels: &["6.12"],
+        machine: Kind::Measured,
         boots: &[Boot {
             run: Run::Test("from_nothing_to_a_signed_policy"),
             kernel_parameters: "",
             tpm: Some(TpmInterface::Crb),
         }],
+    },
+    Scenario {
+        suite: "systemd_packages",
+        kernels: &["6.12"],
+        machine: Kind::Installed,
+        boots: &[
+            Boot {
+                run: Run::Test("installed_configured_and_upgraded_under_attack"),
+                kernel_parameters: "",
+                tpm: None,
+            },
+            Boot {
+                run: Run::Test("after_a_reboot_services_start_under_their_policies_until_the_purge"),
+                kernel_parameters: "",
+                tpm: None,
+            },
+        ],
     },
 ];
 
@@ -165,13 +202,23 @@ impl Machine {
     }
 
     /// What is at `/share`.
-    pub(crate) fn share(&self) -> std::path::PathBuf {
+    pub(crate) fn share(&self) -> PathBuf {
         self.directory.path().join("share")
     }
 
     /// What the TPM remembers.
-    pub(crate) fn tpm(&self) -> std::path::PathBuf {
+    pub(crate) fn tpm(&self) -> PathBuf {
         self.directory.path().join("tpm")
+    }
+
+    /// Gives it a disk of its own, a copy of this image, and puts the packages into `/share`.
+    pub(crate) fn install(&self, image: &Path, packages: &Packages) -> Result<PathBuf> {
+        let disk = self.directory.path().join("disk");
+        let mut copy = process::command("cp");
+        process::output(copy.args(["--sparse=always", "--reflink=auto"]).arg(image).arg(&disk))?;
+        std::fs::copy(&packages.deb, self.share().join("enforcer.deb")).context("sharing the package")?;
+        packages.next_deb(&self.share().join("next.deb"))?;
+        Ok(disk)
     }
 }
 

@@ -82,8 +82,8 @@ enum Command {
     Unload(unload::Args),
     /// Print a completion script
     Completions(generate::CompletionsArgs),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write a page for each command
+    Man(generate::ManArgs),
 }
 
 /// How output is written.
@@ -130,7 +130,7 @@ pub fn main() -> ExitCode {
         Command::Probe(args) => probe::run(&args),
         Command::Unload(args) => unload::run(&args),
         Command::Completions(args) => generate::completions(&args, &mut Cli::command()),
-        Command::Man => generate::man(Cli::command()),
+        Command::Man(args) => generate::man(&args, Cli::command()),
     };
     finish(result.map(|outcome| match outcome {
         Outcome::Well => ExitCode::SUCCESS,

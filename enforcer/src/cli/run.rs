@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// Directory of policies, *.toml [default: /etc/enforcer/policies.d, if it exists and no file is given]
     #[arg(long, value_name = "DIR")]
     policy_dir: Option<PathBuf>,
+    /// Take the policies again when the policy directory's `..data` link is replaced, as kubelet does with ConfigMaps
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     install: InstallArgs,
     /// Seconds between two checks that the platform still is what the policies were admitted for
@@ -68,6 +71,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<Outcome> {
     daemon::run(&Config {
         intake: args.install.intake(policies(args)),
+        watch: args.watch,
         recheck: Duration::from_secs(args.recheck),
         launchers: launchers(&args.install.launchers),
         set_up: SetUp {

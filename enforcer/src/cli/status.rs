@@ -13,8 +13,9 @@ use super::{
     output::{Colour, paint, printable},
 };
 use crate::{
+    heartbeat,
     kernel::pin::Pins,
-    session::RUNTIME_DIR,
+    session::{DaemonLock, RUNTIME_DIR},
     status::{PolicyStatus, Status, look},
 };
 
@@ -24,15 +25,38 @@ pub(super) struct Args {
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Look only whether a daemon runs and does its work, for probes that start it again
+    #[arg(long, conflicts_with = "format")]
+    live: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Outcome> {
+    if args.live {
+        return Ok(live(Path::new(RUNTIME_DIR)));
+    }
     let status = look(Path::new(RUNTIME_DIR), &Pins::default());
     match args.format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
         Format::Text => print(&status),
     }
     Ok(if status.healthy { Outcome::Well } else { Outcome::NotWell })
+}
+
+fn live(runtime: &Path) -> Outcome {
+    match heartbeat::age(runtime).filter(|_| DaemonLock::is_held(runtime)) {
+        Some(age) if age <= heartbeat::LIMIT => {
+            println!("the daemon runs");
+            Outcome::Well
+        }
+        Some(age) => {
+            println!("the daemon was silent for {} s", age.as_secs());
+            Outcome::NotWell
+        }
+        None => {
+            println!("no daemon runs");
+            Outcome::NotWell
+        }
+    }
 }
 
 fn print(status: &Status) {

@@ -22,6 +22,10 @@ pub(crate) enum Purpose {
     Tpm,
     /// Guests that boot through firmware.
     Uefi,
+    /// Packages for hosts.
+    Package,
+    /// Checking Kubernetes manifests.
+    Manifests,
 }
 
 const PACKAGES: &[(&str, Purpose, &str)] = &[
@@ -43,6 +47,8 @@ const PACKAGES: &[(&str, Purpose, &str)] = &[
     ("kmod", Purpose::Vm, "depmod: the kernel packages leave the dependency list to the installing machine"),
     ("mmdebstrap", Purpose::Rootfs, "makes a Debian root directory"),
     ("swtpm", Purpose::Tpm, "the TPM emulator, for tests and behind QEMU's TPM device"),
+    ("rpm", Purpose::Package, "reads finished .rpm packages back"),
+    ("python3-venv", Purpose::Manifests, "keeps the validators of manifests apart from everything else"),
     ("ovmf", Purpose::Uefi, "UEFI firmware that measures what it starts"),
 ];
 

@@ -18,7 +18,7 @@ pub(crate) struct Lock {
     /// The test matrix, oldest first.
     #[serde(rename = "kernel")]
     pub(crate) kernels: Vec<LockedKernel>,
-    /// Programs that only `cargo xtask bench` runs.
+    /// Programs that only `cargo xtask bench` and `cargo xtask lint` run.
     #[serde(rename = "tool")]
     pub(crate) tools: Vec<LockedTool>,
 }

@@ -4,9 +4,11 @@
 pub(crate) mod apt;
 pub(crate) mod bpf_linker;
 pub(crate) mod busybox;
+pub(crate) mod cargo_tool;
 pub(crate) mod kernel;
 pub(crate) mod lock;
 pub(crate) mod ovmf;
+pub(crate) mod python;
 pub(crate) mod rootfs;
 pub(crate) mod rust_src;
 pub(crate) mod tool;

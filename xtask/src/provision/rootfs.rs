@@ -32,6 +32,9 @@ const PACKAGES: &[&str] = &[
     "iputils-ping",
     "kmod",
     "libpython3-stdlib",
+    // What the package for hosts depends on.
+    "libtss2-esys-3.0.2-0t64",
+    "libtss2-tctildr0t64",
     "logrotate",
     "mount",
     "nginx",
@@ -89,6 +92,12 @@ const MASKED: &[&str] = &[
     "systemd-sysusers.service",
     "systemd-tpm2-setup-early.service",
     "systemd-tpm2-setup.service",
+    // Comes with the TPM's libraries. Devices that tests look for are devtmpfs's.
+    "systemd-udev-load-credentials.service",
+    "systemd-udev-trigger.service",
+    "systemd-udevd-control.socket",
+    "systemd-udevd-kernel.socket",
+    "systemd-udevd.service",
     "systemd-update-done.service",
 ];
 

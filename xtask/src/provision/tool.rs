@@ -32,8 +32,12 @@ pub(crate) const QEMU: Tool = Tool {
 pub(crate) const APPARMOR: Tool =
     Tool { name: "apparmor", suite: "bookworm", packages: &["apparmor"], program: "sbin/apparmor_parser" };
 
+/// Renders the kustomize base.
+pub(crate) const KUBECTL: Tool =
+    Tool { name: "kubectl", suite: "trixie", packages: &["kubectl"], program: "usr/bin/kubectl" };
+
 /// All of them.
-pub(crate) const TOOLS: &[&Tool] = &[&QEMU, &APPARMOR];
+pub(crate) const TOOLS: &[&Tool] = &[&QEMU, &APPARMOR, &KUBECTL];
 
 /// An unpacked tool. Holding one means that the program finds its libraries.
 #[derive(Debug, Clone)]
@@ -90,7 +94,7 @@ fn runs(program: &Path) -> Result<()> {
     let missing: Vec<&str> = libraries.lines().filter(|line| line.contains("not found")).collect();
     ensure!(
         missing.is_empty(),
-        "{} was built for Debian 12 and lacks libraries here: {}; measure on Debian 12 with qemu-system-x86 installed",
+        "{} was built for Debian 12 and lacks libraries here: {}; use Debian 12 with qemu-system-x86 installed",
         program.display(),
         missing.join(", ")
     );

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use crate::package::is_shipped;
 use crate::paths::{self, Cache};
 use crate::vm::Program;
 use crate::{process, provision, ui};
@@ -79,6 +80,19 @@ pub(super) fn programs(cache: &Cache, profile: Profile) -> Result<Vec<Program>> 
     let mut enforcer = cargo("build", profile);
     enforcer.args(["--bins", "-p", "enforcer"]);
     programs.extend(artifacts(enforcer, "bin").context("building enforcer")?);
+    Ok(programs)
+}
+
+/// The programs that packages hold.
+pub(super) fn shipped(cache: &Cache, profile: Profile) -> Result<Vec<Program>> {
+    provision::for_build(cache)?;
+    let mut hook = guest_cargo("build", profile);
+    hook.args(["--bins", "-p", "enforcer-containers", "-p", "enforcer-nri"]);
+    let mut programs = artifacts(hook, "bin").context("building the OCI hook and the NRI plugin")?;
+    let mut enforcer = cargo("build", profile);
+    enforcer.args(["--bins", "-p", "enforcer"]);
+    programs.extend(artifacts(enforcer, "bin").context("building enforcer")?);
+    programs.retain(is_shipped);
     Ok(programs)
 }
 

@@ -6,10 +6,11 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, ensure};
 
 use crate::hygiene;
+use crate::manifests;
 use crate::paths::{self, Cache};
 use crate::{process, provision, ui};
 
-/// Check format, clippy, dependencies and the tree's hygiene, without stopping at the first failure.
+/// Check format, clippy, dependencies, Kubernetes manifests and the tree's hygiene, without stopping at the first failure.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
@@ -24,6 +25,7 @@ const CHECKS: &[Check] = &[
     ("shell scripts", shell_scripts),
     ("format", format),
     ("dependencies", dependencies),
+    ("Kubernetes manifests", manifests::check),
     ("clippy", clippy),
     ("clippy for eBPF", clippy_ebpf),
 ];

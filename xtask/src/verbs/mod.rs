@@ -6,6 +6,7 @@ mod ci;
 mod demo;
 mod fuzz;
 mod lint;
+mod package;
 mod setup;
 mod stress;
 mod test;
@@ -25,6 +26,7 @@ pub(crate) enum Verb {
     Vm(vm::Args),
     Test(test::Args),
     Lint(lint::Args),
+    Package(package::Args),
     Ci(ci::Args),
     Fuzz(fuzz::Args),
     Bench(bench::Args),
@@ -41,6 +43,7 @@ impl Verb {
             Self::Vm(args) => vm::run(args),
             Self::Test(args) => test::run(&args),
             Self::Lint(args) => lint::run(&args),
+            Self::Package(args) => package::run(&args),
             Self::Ci(args) => ci::run(&args),
             Self::Fuzz(args) => fuzz::run(&args),
             Self::Bench(args) => bench::run(&args),

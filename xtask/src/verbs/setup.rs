@@ -8,7 +8,7 @@ use crate::debian::Mirror;
 use crate::paths::Cache;
 use crate::provision::kernel::{self, Kernel};
 use crate::provision::lock::Lock;
-use crate::provision::{self, apt, busybox, rootfs, tool};
+use crate::provision::{self, apt, busybox, cargo_tool, python, rootfs, tool};
 use crate::ui;
 
 /// Make this machine ready: packages, rust-src, bpf-linker, kernels, root file system.
@@ -35,10 +35,19 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 /// What every verb of this tree needs.
 pub(super) fn everything(cache: &Cache) -> Result<()> {
     // First, because all others use these programs.
-    use apt::Purpose::{Build, Rootfs, Setup, Tpm, Uefi, Vm};
-    apt::ensure(&[Setup, Build, Vm, Rootfs, Tpm, Uefi])?;
+    use apt::Purpose::{Build, Manifests, Package, Rootfs, Setup, Tpm, Uefi, Vm};
+    apt::ensure(&[Setup, Build, Vm, Rootfs, Tpm, Uefi, Package, Manifests])?;
     // The root file system mostly waits for dpkg, the kernels for the network, bpf-linker for the compiler.
-    together([&|| provision::for_build(cache), &|| for_guests(cache)])
+    together([&|| for_host(cache), &|| for_guests(cache)])
+}
+
+/// What is compiled here, and what that takes.
+fn for_host(cache: &Cache) -> Result<()> {
+    provision::for_build(cache)?;
+    cargo_tool::CARGO_DEB.ensure(cache).map(drop)?;
+    cargo_tool::CARGO_GENERATE_RPM.ensure(cache).map(drop)?;
+    python::ensure(cache).map(drop)?;
+    tool::KUBECTL.ensure(cache, &Lock::read()?).map(drop)
 }
 
 /// What guests of both tiers and all kernels need.

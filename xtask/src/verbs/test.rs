@@ -10,6 +10,7 @@ use super::build::{self, Profile, VM_TESTS, VM_TESTS_WITH_LIBRARIES};
 use super::{setup, vm};
 use crate::libtest::Summary;
 use crate::matrix::{self, Boots, Job, Row, Settings};
+use crate::package::{self, Purpose};
 use crate::paths::{self, Cache};
 use crate::provision::lock::Lock;
 use crate::provision::{self, apt};
@@ -28,7 +29,8 @@ pub(crate) struct Args {
     /// Only tests whose name contains F.
     #[arg(long, value_name = "F")]
     filter: Option<String>,
-    /// Only suites of this name (kernel, bypass, measured_boot, signed_boots, tpm_device, systemd, systemd_software, systemd_heavy).
+    /// Only suites of this name (kernel, bypass, measured_boot, signed_boots, tpm_device, systemd, systemd_containers,
+    /// systemd_heavy, systemd_packages, systemd_software, systemd_trust).
     #[arg(long, value_name = "S")]
     suite: Vec<String>,
     /// Only the tests that need no VM.
@@ -162,10 +164,16 @@ fn in_guests(cache: &Cache, args: &Args) -> Result<Vec<Row>> {
             jobs.push(Job { kernel, suite: suite.clone(), tier: tier(suite), boots });
         }
     }
+    let is_installed = |job: &Job<'_>| matches!(job.boots, Boots::Several(scenario) if scenario.machine == scenarios::Kind::Installed);
+    let packages = match jobs.iter().any(is_installed) {
+        true => Some(package::make(cache, &programs, Purpose::Test)?),
+        false => None,
+    };
     // More guests than processors only make each other slow; two is also what memory of small machines allows.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let settings = Settings {
         programs: &programs,
+        packages: packages.as_ref(),
         filter: args.filter.as_deref(),
         timeout: Duration::from_secs(args.timeout),
         parallel: args.jobs.unwrap_or(processors.min(2)).max(1),

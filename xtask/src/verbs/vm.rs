@@ -140,6 +140,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
         programs: &programs,
         timeout: Duration::from_secs(args.timeout),
         memory_mib: args.mem,
+        disk: None,
         share: args.share,
         net: args.net,
         tpm: args.tpm.map(|interface| TpmDevice { interface, state: args.tpm_state }),

@@ -53,7 +53,7 @@ impl Host {
     }
 
     /// The root disk image of systemd guests.
-    pub(super) fn rootfs(&self) -> Result<PathBuf> {
+    pub(crate) fn rootfs(&self) -> Result<PathBuf> {
         rootfs::ensure(&self.cache)
     }
 
@@ -87,6 +87,7 @@ impl Host {
             programs: std::slice::from_ref(agent),
             timeout: accel::PROBE_LIMIT,
             memory_mib: None,
+            disk: None,
             share: None,
             net: false,
             tpm: None,

@@ -48,7 +48,7 @@ pub(super) fn redirect(program: &Path) -> Result<()> {
 }
 
 /// All libraries that the program needs, loader included, as files of this machine.
-pub(super) fn of(program: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn of(program: &Path) -> Result<Vec<PathBuf>> {
     let mut libraries = listed_by_ldd(program)?;
     for (asking, wanted) in OPENED_BY_NAME {
         let directory =

@@ -24,6 +24,7 @@ use anyhow::{Result, bail};
 
 pub(crate) use host::Host;
 pub(crate) use interrupt::on_interrupt_stop_guests;
+pub(crate) use libraries::of as libraries_of;
 pub(crate) use programs::Program;
 pub(crate) use tpm::{TpmDevice, TpmInterface};
 pub(crate) use vm_guest::Tier;
@@ -51,6 +52,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) timeout: Duration,
     /// Memory; a default per tier otherwise.
     pub(crate) memory_mib: Option<u32>,
+    /// A root disk of its own, which keeps what is written; a snapshot of the usual one otherwise.
+    pub(crate) disk: Option<PathBuf>,
     /// Directory to appear at `/share`.
     pub(crate) share: Option<PathBuf>,
     /// Attach QEMU's user-mode network.

@@ -30,8 +30,8 @@ pub(super) struct Machine {
     pub(super) firmware: Option<Ovmf>,
     /// Disk image that is the job.
     pub(super) job: PathBuf,
-    /// Root disk image, attached as a snapshot: the file itself is never written.
-    pub(super) root: Option<PathBuf>,
+    /// Root disk image.
+    pub(super) root: Option<RootDisk>,
     pub(super) share: Option<PathBuf>,
     pub(super) net: bool,
     pub(super) tpm: Vec<String>,
@@ -42,6 +42,14 @@ pub(super) struct Machine {
     /// Whether the console also is the user's terminal.
     pub(super) interactive: bool,
     pub(super) extra_parameters: String,
+}
+
+/// A disk that a guest has its root on.
+pub(super) enum RootDisk {
+    /// The file itself is never written.
+    Snapshot(PathBuf),
+    /// What the guest writes stays, for the next boot.
+    Kept(PathBuf),
 }
 
 impl Machine {
@@ -73,7 +81,14 @@ impl Machine {
         add("-drive", drive(&self.job, "job", "readonly=on"));
         add("-device", format!("virtio-blk-pci,drive=job,serial={}", layout::JOB_SERIAL));
         if let Some(root) = &self.root {
-            add("-drive", drive(root, "root", "snapshot=on,cache=unsafe"));
+            add(
+                "-drive",
+                match root {
+                    RootDisk::Snapshot(image) => drive(image, "root", "snapshot=on,cache=unsafe"),
+                    // The guest syncs before it reports its end, and the host's cache outlives QEMU.
+                    RootDisk::Kept(image) => drive(image, "root", "cache=unsafe"),
+                },
+            );
             add("-device", format!("virtio-blk-pci,drive=root,serial={}", layout::ROOT_SERIAL));
         }
         if let Some(share) = &self.share {

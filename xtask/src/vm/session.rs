@@ -14,7 +14,7 @@ use vm_guest::frame::Frame;
 use vm_guest::{Job, Share, Tier, layout};
 
 use super::interrupt::{GuestRunning, interrupted};
-use super::qemu::{Machine, Qemu};
+use super::qemu::{Machine, Qemu, RootDisk};
 use super::share::ShareDisk;
 use super::tpm::Tpm;
 use super::{Ending, Guest, Host, Report, Sink, TpmDevice, accel, console, initramfs};
@@ -90,7 +90,10 @@ fn machine(
 ) -> Result<Machine> {
     let root = match guest.tier {
         Tier::Initramfs => None,
-        Tier::Systemd => Some(host.rootfs()?),
+        Tier::Systemd => Some(match &guest.disk {
+            Some(disk) => RootDisk::Kept(disk.clone()),
+            None => RootDisk::Snapshot(host.rootfs()?),
+        }),
     };
     Ok(Machine {
         program: guest.counting.map_or_else(|| "qemu-system-x86_64".into(), |qemu| qemu.program.clone()),
