@@ -17,7 +17,7 @@ const NOTHING: Option<&str> = None;
 /// Opens that have to be repeated from memory.
 const REPEATED: &str = "50";
 /// Opens of the random test; `ENFORCER_VM_OPENS` says otherwise.
-const OPENS: usize = 4_000;
+const OPENS: usize = 20_000;
 
 /// A tree of files, the task that opens them, and what it may.
 struct World {
