@@ -52,6 +52,17 @@ const EROFS_MAGIC: u64 = 0xe0f5_e1e2;
 /// An allow.
 #[repr(C)]
 pub struct Allowed {
+    grounds: Grounds,
+    /// What is allowed; nothing while the entry does not count yet.
+    rights: u64,
+    /// When it was written, in nanoseconds since boot.
+    written: u64,
+}
+
+/// What an allow hangs on.
+#[derive(PartialEq, Eq)]
+#[repr(C)]
+struct Grounds {
     generation: u64,
     /// Slot and incarnation.
     policy: u64,
@@ -61,11 +72,8 @@ pub struct Allowed {
     /// Of the locks on the tree of names.
     sequence: u64,
     /// When the inode changed last.
-    changed: [u64; 2],
-    /// What is allowed; nothing while the entry does not count yet.
-    rights: u64,
-    /// When it was written, in nanoseconds since boot.
-    written: u64,
+    seconds: u64,
+    nanos: u64,
 }
 
 /// Whether an allow is remembered by which the task has these rights on an open file. `needed` is not empty.
@@ -76,25 +84,26 @@ pub fn allows(subject: &Subject, file: Typed, needed: Rights) -> bool {
     }
     let inode = file.follow(Field::FileInode);
     let Some(entry) = kernel::inode_storage(&ALLOWED, inode) else { return false };
+    let grounds = &entry.grounds;
     if !Rights(entry.rights as u16).contains(needed)
-        || entry.generation != subject.maps.generation
-        || entry.policy != policy(subject)
+        || grounds.generation != subject.maps.generation
+        || grounds.policy != policy(subject)
     {
         return false;
     }
     let dentry = file.follow(Field::FileDentry);
-    if entry.dentry != dentry.raw().0
-        || entry.mount != file.follow(Field::FileMnt).raw().0
-        || entry.namespace != name::own_namespace().0
+    if grounds.dentry != dentry.raw().0
+        || grounds.mount != file.follow(Field::FileMnt).raw().0
+        || grounds.namespace != name::own_namespace().0
         || dentry.follow(Field::DentryHashPprev).is_null()
     {
         return false;
     }
     let Some((seconds, nanos)) = kernel::changed(inode) else { return false };
-    entry.changed[0] == seconds
-        && entry.changed[1] == nanos
+    grounds.seconds == seconds
+        && grounds.nanos == nanos
         && inode.get::<u32>(Field::InodeLinks) == 1
-        && kernel::tree_sequence() == Ok(entry.sequence)
+        && kernel::tree_sequence() == Ok(grounds.sequence)
 }
 
 /// Remembers that the task has these rights on an open file, as was decided just now. `sequence` is that of the walk
@@ -107,24 +116,25 @@ pub fn remember(subject: &Subject, file: Typed, needed: Rights, sequence: u64) {
     let inode = file.follow(Field::FileInode);
     let Ok(scratch) = name::scratch() else { return };
     let next = &mut scratch.allowed;
-    next.dentry = file.follow(Field::FileDentry).raw().0;
+    next.grounds.dentry = file.follow(Field::FileDentry).raw().0;
     // Most files are opened once, and then memory and time for an entry are wasted.
-    if is_new(&next.dentry) || !is_kept_by_kernel(inode) || inode.get::<u32>(Field::InodeLinks) != 1 {
+    if is_new(&next.grounds.dentry) || !is_kept_by_kernel(inode) || inode.get::<u32>(Field::InodeLinks) != 1 {
         return;
     }
     let Some((seconds, nanos)) = kernel::changed(inode) else { return };
     let now = kernel::boot_ns();
-    next.generation = subject.maps.generation;
-    next.policy = policy(subject);
-    next.mount = file.follow(Field::FileMnt).raw().0;
-    next.namespace = name::own_namespace().0;
-    next.sequence = sequence;
-    next.changed = [seconds, nanos];
+    next.grounds.generation = subject.maps.generation;
+    next.grounds.policy = policy(subject);
+    next.grounds.mount = file.follow(Field::FileMnt).raw().0;
+    next.grounds.namespace = name::own_namespace().0;
+    next.grounds.sequence = sequence;
+    next.grounds.seconds = seconds;
+    next.grounds.nanos = nanos;
     next.rights = 0;
     next.written = now;
     if let Some(entry) = kernel::inode_storage(&ALLOWED, inode) {
         let age = now.wrapping_sub(entry.written);
-        if !next.is_alike(entry) {
+        if next.grounds != entry.grounds {
             if age < TENURE {
                 return;
             }
@@ -139,21 +149,6 @@ pub fn remember(subject: &Subject, file: Typed, needed: Rights, sequence: u64) {
     kernel::replace_in_inode(&ALLOWED, inode, next);
     if next.rights != 0 {
         count(Counter::Remembered);
-    }
-}
-
-impl Allowed {
-    /// Whether the answers hang on the same.
-    #[inline(always)]
-    const fn is_alike(&self, other: &Self) -> bool {
-        self.generation == other.generation
-            && self.policy == other.policy
-            && self.dentry == other.dentry
-            && self.mount == other.mount
-            && self.namespace == other.namespace
-            && self.sequence == other.sequence
-            && self.changed[0] == other.changed[0]
-            && self.changed[1] == other.changed[1]
     }
 }
 

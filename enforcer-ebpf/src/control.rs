@@ -142,7 +142,6 @@ impl Point {
         let decision = decide::decide(&request, subject.head, &subject.maps);
         if matches!(decision.verdict, Verdict::Allow) {
             cache::remember(subject, file, needed, scratch.sequence());
-            return PASS;
         }
         self.conclude(subject, &request, decision)
     }
