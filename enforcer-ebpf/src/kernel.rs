@@ -17,7 +17,7 @@ use enforcer_common::{
     abi::Digest,
     content::{SHA256, VERITY_SHA256},
     field::{ABSENT, Field},
-    kfunc::{FSVERITY_DIGEST, MISSING},
+    kfunc::{FSVERITY_DIGEST, MISSING, RDONLY_CAST},
     verdict::Fault,
 };
 
@@ -33,6 +33,8 @@ static REMEMBERS: u32 = 0;
 static RENAME_LOCK: u64 = 0;
 #[unsafe(no_mangle)]
 static MOUNT_LOCK: u64 = 0;
+#[unsafe(no_mangle)]
+static SEQCOUNT_TYPE: u32 = 0;
 
 #[inline(always)]
 fn offset(field: Field) -> u64 {
@@ -54,8 +56,35 @@ pub fn tree_sequence() -> Result<u64, Fault> {
     // SAFETY: as in `offset`.
     let (rename, mount) =
         unsafe { (ptr::read_volatile(&raw const RENAME_LOCK), ptr::read_volatile(&raw const MOUNT_LOCK)) };
-    let (rename, mount) = (Raw(rename).load::<u32>()?, Raw(mount).load::<u32>()?);
+    let (rename, mount) = (sequence_count(Raw(rename))?, sequence_count(Raw(mount))?);
     Ok(u64::from(rename) << 32 | u64::from(mount))
+}
+
+/// A `struct seqcount`, which never goes away.
+#[inline(always)]
+fn sequence_count(count: Raw) -> Result<u32, Fault> {
+    // SAFETY: as in `offset`.
+    let structure = unsafe { ptr::read_volatile(&raw const SEQCOUNT_TYPE) };
+    if structure == 0 {
+        return count.get(Field::SeqcountSequence);
+    }
+    let typed: *const c_void;
+    // SAFETY: the function returns its first argument. All registers that a call may change are named.
+    unsafe {
+        core::arch::asm!(
+            ".byte 0x85, 0x20, 0, 0",
+            ".long {marker}",
+            marker = const RDONLY_CAST.marker,
+            inout("r1") count.0 => _,
+            inout("r2") u64::from(structure) => _,
+            lateout("r0") typed,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+            options(nomem, nostack),
+        );
+    }
+    Ok(Typed(typed).get(Field::SeqcountSequence))
 }
 
 /// Whether a sequence says that a writer is at work.
