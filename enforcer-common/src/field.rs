@@ -128,8 +128,6 @@ fields! {
     MountNextForSb => "mount"."mnt_next_for_sb" as OptionalBytes,
     /// Any field of the struct whose existence (since 6.2) says that hooks on attributes get an idmap first.
     MntIdmapCount => "mnt_idmap"."count" as OptionalBytes,
-    /// `unsigned int`: odd while somebody writes.
-    SeqcountSequence => "seqcount"."sequence",
     /// `unsigned int`: which attributes change.
     IattrValid => "iattr"."ia_valid",
     /// Where a mount shows up in a vfsmount pointer.

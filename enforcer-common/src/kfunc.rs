@@ -17,7 +17,7 @@ pub struct Kfunc {
 pub const FSVERITY_DIGEST: Kfunc = Kfunc { name: "bpf_get_fsverity_digest", marker: 0x7ead_be01 };
 
 /// `void *bpf_rdonly_cast(const void *, u32 type)`, since 6.2: the same pointer, to the verifier one to that struct. The
-/// verifier replaces the call by a move. Programs ask [`crate::maps::SEQCOUNT_TYPE`] whether it is there.
+/// verifier replaces the call by a move. Programs ask [`crate::maps::WORDS_TYPE`] whether it is there.
 pub const RDONLY_CAST: Kfunc = Kfunc { name: "bpf_rdonly_cast", marker: 0x7ead_be02 };
 
 /// All of them.
