@@ -16,8 +16,12 @@ pub struct Kfunc {
 /// `int bpf_get_fsverity_digest(struct file *, struct bpf_dynptr *)`, since 6.8.
 pub const FSVERITY_DIGEST: Kfunc = Kfunc { name: "bpf_get_fsverity_digest", marker: 0x7ead_be01 };
 
+/// `void *bpf_rdonly_cast(const void *, u32 type)`, since 6.2: the same pointer, to the verifier one to that struct. The
+/// verifier replaces the call by a move. Programs ask [`crate::maps::WORDS_TYPE`] whether it is there.
+pub const RDONLY_CAST: Kfunc = Kfunc { name: "bpf_rdonly_cast", marker: 0x7ead_be02 };
+
 /// All of them.
-pub const ALL: &[Kfunc] = &[FSVERITY_DIGEST];
+pub const ALL: &[Kfunc] = &[FSVERITY_DIGEST, RDONLY_CAST];
 
 /// The instruction of a call without the id: `BPF_JMP | BPF_CALL` with the source register `BPF_PSEUDO_KFUNC_CALL`.
 pub const CALL: [u8; 4] = [0x85, 0x20, 0, 0];

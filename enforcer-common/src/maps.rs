@@ -51,6 +51,9 @@ pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";
 pub const RENAME_LOCK: &str = "RENAME_LOCK";
 /// Read-only global: `u64`, the address of the kernel's `mount_lock`, a sequence lock.
 pub const MOUNT_LOCK: &str = "MOUNT_LOCK";
+/// Read-only global: `u32`, the type id of `struct pt_regs`, which is nothing but words, so that memory which is cast to it
+/// can be read by plain loads; 0 if the kernel casts no pointers for programs (before 6.2).
+pub const WORDS_TYPE: &str = "WORDS_TYPE";
 /// Read-only global: `u32`, inode number of the host's mount namespace (`/proc/1/ns/mnt`).
 pub const HOST_MNT_NS: &str = "HOST_MNT_NS";
 

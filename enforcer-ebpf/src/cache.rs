@@ -20,13 +20,17 @@
 
 use core::ptr;
 
-use enforcer_common::{abi::Counter, field::Field, rights::Rights};
+use enforcer_common::{
+    abi::{Counter, Slot},
+    field::Field,
+    rights::Rights,
+};
 
 use crate::{
     kernel::{self, Typed},
     maps::{ALLOWED, SEEN},
     name,
-    subject::Subject,
+    subject::{Claim, Subject},
     tables::count,
 };
 
@@ -64,7 +68,7 @@ pub struct Allowed {
 #[repr(C)]
 struct Grounds {
     generation: u64,
-    /// Slot and incarnation.
+    /// Incarnation and slot.
     policy: u64,
     dentry: u64,
     mount: u64,
@@ -77,8 +81,10 @@ struct Grounds {
 }
 
 /// Whether an allow is remembered by which the task has these rights on an open file. `needed` is not empty.
+///
+/// The head of the policy need not be looked at: the same generation has the same heads, and it was live then.
 #[inline(always)]
-pub fn allows(subject: &Subject, file: Typed, needed: Rights) -> bool {
+pub fn allows(claim: Claim<'_>, file: Typed, needed: Rights) -> bool {
     if !kernel::remembers() {
         return false;
     }
@@ -86,8 +92,8 @@ pub fn allows(subject: &Subject, file: Typed, needed: Rights) -> bool {
     let Some(entry) = kernel::inode_storage(&ALLOWED, inode) else { return false };
     let grounds = &entry.grounds;
     if !Rights(entry.rights as u16).contains(needed)
-        || grounds.generation != subject.maps.generation
-        || grounds.policy != policy(subject)
+        || grounds.generation != claim.generation
+        || grounds.policy != policy(claim.label.slot, claim.label.incarnation)
     {
         return false;
     }
@@ -124,7 +130,7 @@ pub fn remember(subject: &Subject, file: Typed, needed: Rights, sequence: u64) {
     let Some((seconds, nanos)) = kernel::changed(inode) else { return };
     let now = kernel::boot_ns();
     next.grounds.generation = subject.maps.generation;
-    next.grounds.policy = policy(subject);
+    next.grounds.policy = policy(subject.slot, subject.incarnation);
     next.grounds.mount = file.follow(Field::FileMnt).raw().0;
     next.grounds.namespace = name::own_namespace().0;
     next.grounds.sequence = sequence;
@@ -153,8 +159,8 @@ pub fn remember(subject: &Subject, file: Typed, needed: Rights, sequence: u64) {
 }
 
 #[inline(always)]
-fn policy(subject: &Subject) -> u64 {
-    u64::from(subject.slot) << 32 | u64::from(subject.incarnation)
+fn policy(slot: Slot, incarnation: u32) -> u64 {
+    u64::from(incarnation) << 32 | u64::from(slot)
 }
 
 /// Whether a dentry was not decided about before, as far as is known: others may have taken its place.

@@ -18,7 +18,7 @@ use crate::{
     kernel::{self, Raw, Typed},
     maps::EVENTS,
     name::{self, Name, Place, Pointer, Scratch, Span},
-    subject::{self, Standing, Subject},
+    subject::{self, Asker, Claim, Standing, Subject},
     tables::count,
 };
 
@@ -66,7 +66,24 @@ impl Point {
     /// up, pass.
     #[inline(always)]
     pub fn judge(self, body: impl FnOnce(&Subject) -> i32) -> i32 {
-        match subject::current() {
+        self.judge_unless(|_| false, body)
+    }
+
+    /// The same, but for what is allowed already.
+    #[inline(always)]
+    pub fn judge_unless(
+        self,
+        is_allowed: impl FnOnce(Claim<'_>) -> bool,
+        body: impl FnOnce(&Subject) -> i32,
+    ) -> i32 {
+        let asker = match Asker::current() {
+            Ok(asker) => asker,
+            Err(fault) => return self.stranded(fault),
+        };
+        if asker.is_host() || asker.claims(is_allowed) {
+            return PASS;
+        }
+        match asker.standing() {
             Ok(Standing::Host) => PASS,
             Ok(Standing::Workload(subject)) if subject.entering => PASS,
             Ok(Standing::Workload(subject)) => body(&subject),
@@ -107,12 +124,9 @@ impl Point {
         self.decide_named(subject, span, scratch, needed)
     }
 
-    /// Decides about rights on an open file, or repeats what was decided.
+    /// Decides about rights on an open file, and remembers what is allowed.
     #[inline(always)]
     pub fn decide_file(self, subject: &Subject, file: Typed, needed: Rights) -> i32 {
-        if cache::allows(subject, file, needed) {
-            return PASS;
-        }
         let scratch = match name::scratch() {
             Ok(scratch) => scratch,
             Err(fault) => return self.fault(subject, needed, fault),

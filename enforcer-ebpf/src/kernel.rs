@@ -17,7 +17,7 @@ use enforcer_common::{
     abi::Digest,
     content::{SHA256, VERITY_SHA256},
     field::{ABSENT, Field},
-    kfunc::{FSVERITY_DIGEST, MISSING},
+    kfunc::{FSVERITY_DIGEST, MISSING, RDONLY_CAST},
     verdict::Fault,
 };
 
@@ -33,6 +33,8 @@ static REMEMBERS: u32 = 0;
 static RENAME_LOCK: u64 = 0;
 #[unsafe(no_mangle)]
 static MOUNT_LOCK: u64 = 0;
+#[unsafe(no_mangle)]
+static WORDS_TYPE: u32 = 0;
 
 #[inline(always)]
 fn offset(field: Field) -> u64 {
@@ -54,7 +56,7 @@ pub fn tree_sequence() -> Result<u64, Fault> {
     // SAFETY: as in `offset`.
     let (rename, mount) =
         unsafe { (ptr::read_volatile(&raw const RENAME_LOCK), ptr::read_volatile(&raw const MOUNT_LOCK)) };
-    let (rename, mount) = (Raw(rename).load::<u32>()?, Raw(mount).load::<u32>()?);
+    let (rename, mount) = (Raw(rename).peek::<u32>(0)?, Raw(mount).peek::<u32>(0)?);
     Ok(u64::from(rename) << 32 | u64::from(mount))
 }
 
@@ -308,6 +310,35 @@ impl Raw {
             )
         };
         if result == 0 { Ok(value) } else { Err(Fault::KernelRead) }
+    }
+
+    /// Reads a number within a word, `at` bytes on, of memory that is there for certain: where a plain load can be had, a
+    /// fault reads as zero. `at` is a constant, and at most 16 words.
+    #[inline(always)]
+    pub fn peek<T: Copy + Default>(self, at: u64) -> Result<T, Fault> {
+        // SAFETY: as in `offset`.
+        let words = unsafe { ptr::read_volatile(&raw const WORDS_TYPE) };
+        if words == 0 {
+            return Self(self.0.wrapping_add(at)).load();
+        }
+        let typed: *const c_void;
+        // SAFETY: the function returns its first argument. All registers that a call may change are named.
+        unsafe {
+            core::arch::asm!(
+                ".byte 0x85, 0x20, 0, 0",
+                ".long {marker}",
+                marker = const RDONLY_CAST.marker,
+                inout("r1") self.0 => _,
+                inout("r2") u64::from(words) => _,
+                lateout("r0") typed,
+                lateout("r3") _,
+                lateout("r4") _,
+                lateout("r5") _,
+                options(nomem, nostack),
+            );
+        }
+        // SAFETY: as in `Typed::get`.
+        Ok(unsafe { typed.byte_add(at as usize).cast::<T>().read_volatile() })
     }
 
     /// Copies `len` bytes to `to`.

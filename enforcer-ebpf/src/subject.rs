@@ -48,6 +48,14 @@ pub enum Standing {
     Workload(Subject),
 }
 
+/// What an armed task is under, as far as its label says: enough to tell whether an answer holds for it that was found
+/// for a whole [`Subject`].
+#[derive(Clone, Copy)]
+pub struct Claim<'a> {
+    pub label: &'a Label,
+    pub generation: u64,
+}
+
 impl Subject {
     /// Notes that an entering task is starting the workload's own program (or, after all, another launcher).
     #[inline(always)]
@@ -158,17 +166,51 @@ pub fn forget_content() {
 /// The current task's standing.
 #[inline(always)]
 pub fn current() -> Result<Standing, Fault> {
-    let maps = Maps::in_force().ok_or(Fault::Table)?;
-    let task = kernel::current();
-    if let Some(label) = kernel::task_storage(&LABELS, task, false) {
-        if label.state == State::Host.code() && label.bind_epoch == bind_epoch(&maps) {
-            return Ok(Standing::Host);
-        }
-        if let Some(subject) = labelled(maps, label) {
+    let asker = Asker::current()?;
+    if asker.is_host() { Ok(Standing::Host) } else { asker.standing() }
+}
+
+/// The current task, before anything but its label has been looked at.
+pub struct Asker {
+    maps: Maps,
+    task: Typed,
+    label: Option<&'static mut Label>,
+}
+
+impl Asker {
+    #[inline(always)]
+    pub fn current() -> Result<Self, Fault> {
+        let maps = Maps::in_force().ok_or(Fault::Table)?;
+        let task = kernel::current();
+        Ok(Self { maps, task, label: kernel::task_storage(&LABELS, task, false) })
+    }
+
+    /// Whether it is the host's, as far as its label says.
+    #[inline(always)]
+    pub fn is_host(&self) -> bool {
+        self.label.as_ref().is_some_and(|label| {
+            label.state == State::Host.code() && label.bind_epoch == bind_epoch(&self.maps)
+        })
+    }
+
+    /// Whether it is armed, and `holds` of its claim.
+    #[inline(always)]
+    pub fn claims(&self, holds: impl FnOnce(Claim<'_>) -> bool) -> bool {
+        self.label.as_ref().is_some_and(|label| {
+            label.state == State::Armed.code() && holds(Claim { label, generation: self.maps.generation })
+        })
+    }
+
+    /// Its standing, by its cgroup if the label says nothing.
+    #[inline(always)]
+    pub fn standing(self) -> Result<Standing, Fault> {
+        if let Some(label) = self.label
+            && let Some(subject) = labelled(self.maps, label)
+        {
             return Ok(Standing::Workload(subject));
         }
+        adopt(self.maps, self.task)
     }
-    adopt(maps, task)
 }
 
 /// The subject of a label that stands for a policy.

@@ -19,7 +19,7 @@ use crate::{
     control::{PASS, Point, privilege},
     kernel::{self, Raw, Typed},
     name::{self, Place},
-    subject::{self, Subject},
+    subject::{self, Claim, Subject},
 };
 
 // Stable since 2.6 or 3.x; macros in the kernel, so not in BTF.
@@ -92,33 +92,74 @@ pub const fn needed_by_mode(mode: u32) -> Rights {
     if needed.is_empty() { Rights::READ.union(Rights::WRITE) } else { needed }
 }
 
+/// An open that is going on.
+#[derive(Clone, Copy)]
+struct Open {
+    mode: u32,
+    flags: u32,
+}
+
+impl Open {
+    #[inline(always)]
+    fn of(file: Typed) -> Self {
+        Self { mode: file.get(Field::FileMode), flags: file.get(Field::FileFlags) }
+    }
+
+    /// Whether the kernel opens what somebody starts, or for itself.
+    #[inline(always)]
+    const fn is_by_kernel(self) -> bool {
+        self.mode & FMODE_NOACCOUNT != 0 || self.flags & FMODE_EXEC != 0
+    }
+
+    #[inline(always)]
+    const fn is_temporary(self) -> bool {
+        self.flags & O_TMPFILE != 0
+    }
+
+    #[inline(always)]
+    const fn reads(self) -> bool {
+        self.mode & FMODE_READ != 0
+    }
+
+    /// Whether the same is needed each time. What an interpreter needs depends on what it has opened before.
+    #[inline(always)]
+    const fn is_plain(self, program: u32) -> bool {
+        program & (program::INTERPRETER | program::SEEKING) == 0 && !self.is_temporary()
+    }
+
+    #[inline(always)]
+    const fn needed(self) -> Rights {
+        let mut needed = needed_by_mode(self.mode);
+        // `O_RDONLY | O_TRUNC` empties the file, and from 6.2 on passes no `path_truncate`.
+        if self.flags & O_TRUNC != 0 {
+            needed = needed.union(Rights::WRITE);
+        }
+        if self.is_temporary() {
+            needed = needed.union(Rights::CREATE);
+        }
+        needed
+    }
+}
+
 /// Judges every open, but for those by which the kernel starts a program: `bprm_check_security` judges the program and
 /// `mmap_file` its ELF interpreter, and their events say what really was refused. (Oldest kernel: 5.7.)
 #[lsm(hook = "file_open")]
 pub fn file_open(ctx: LsmContext) -> i32 {
     let file = pointer(&ctx, 0);
     let point = file_point(Hook::FileOpen);
-    point.judge(|subject| {
-        let mode = file.get::<u32>(Field::FileMode);
-        let flags = file.get::<u32>(Field::FileFlags);
-        if mode & FMODE_NOACCOUNT != 0 || flags & FMODE_EXEC != 0 {
+    let is_answered = |claim: Claim<'_>| {
+        let open = Open::of(file);
+        open.is_by_kernel()
+            || (open.is_plain(claim.label.program) && cache::allows(claim, file, open.needed()))
+    };
+    point.judge_unless(is_answered, |subject| {
+        let open = Open::of(file);
+        if open.is_by_kernel() {
             return PASS;
         }
         let program = subject.program();
-        let temporary = flags & O_TMPFILE != 0;
-        let mut needed = needed_by_mode(mode);
-        // `O_RDONLY | O_TRUNC` empties the file, and from 6.2 on passes no `path_truncate`.
-        if flags & O_TRUNC != 0 {
-            needed = needed.union(Rights::WRITE);
-        }
-        if temporary {
-            needed = needed.union(Rights::CREATE);
-        }
-        // What an interpreter needs depends on what it has opened before.
-        let is_plain = program & (program::INTERPRETER | program::SEEKING) == 0 && !temporary;
-        if is_plain && cache::allows(subject, file, needed) {
-            return PASS;
-        }
+        let (mut needed, temporary) = (open.needed(), open.is_temporary());
+        let is_plain = open.is_plain(program);
         if is_process_handle(file) || (kernel::acts_for_another() && is_on_internal_mount(file)) {
             return PASS;
         }
@@ -137,7 +178,7 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         if is_plain {
             return point.decide_named_file(subject, file, span, scratch, needed);
         }
-        let interprets = program & program::INTERPRETER != 0 && mode & FMODE_READ != 0 && !is_directory(file);
+        let interprets = program & program::INTERPRETER != 0 && open.reads() && !is_directory(file);
         if interprets {
             needed = needed.union(Rights(interpreter::needed_to_open(program, &span, scratch)));
         }

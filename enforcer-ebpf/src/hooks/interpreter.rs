@@ -216,8 +216,8 @@ fn is_script(subject: &Subject, dentry: Raw) -> bool {
     }
 }
 
-/// Whether the current task's new image must not be mapped, because its arguments were refused.
+/// Whether a task that runs this must not map its new image, because its arguments were refused.
 #[inline(always)]
-pub fn is_refused(subject: &Subject) -> bool {
-    kernel::opaque(u64::from(subject.program() & program::REFUSED)) != 0
+pub fn is_refused(program: u32) -> bool {
+    kernel::opaque(u64::from(program & program::REFUSED)) != 0
 }

@@ -7,10 +7,11 @@ use enforcer_common::{
 
 use super::{interpreter, pointer};
 use crate::{
+    cache,
     control::{PASS, Point, refused},
     kernel::{self, Typed},
     name::Place,
-    subject::Subject,
+    subject::{Claim, Subject},
 };
 
 const PROT_WRITE: u64 = 0x2;
@@ -36,9 +37,16 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
         return PASS;
     }
     let point = memory_point(Hook::MmapFile);
-    point.judge(|subject| {
+    let is_answered = |claim: Claim<'_>| {
+        !file.is_null()
+            && prot & PROT_WRITE == 0
+            && !interpreter::is_refused(claim.label.program)
+            && !is_starting()
+            && cache::allows(claim, file, Rights::LIBRARY)
+    };
+    point.judge_unless(is_answered, |subject| {
         // Reported when it was found out.
-        if interpreter::is_refused(subject) {
+        if interpreter::is_refused(subject.program()) {
             return refused();
         }
         if file.is_null() || prot & PROT_WRITE != 0 {

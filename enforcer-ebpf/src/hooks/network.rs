@@ -19,7 +19,7 @@ use crate::{
     kernel::{self, Raw, Typed},
     maps::SOCKETS,
     name::{self, Cursor, Name, Place},
-    subject::Subject,
+    subject::{Claim, Subject},
     tables::repeat,
 };
 
@@ -114,24 +114,27 @@ pub fn socket_setsockopt(ctx: LsmContext) -> i32 {
 /// A transport address: none if the request carries none that is judged.
 type Address = Option<([u8; 16], u16)>;
 
-/// Reads a socket address. `unspecified` says what `AF_UNSPEC` stands for: UDP over IPv4 takes it for `AF_INET` when
+/// Reads a socket address that the kernel has copied. `unspecified` says what `AF_UNSPEC` stands for: UDP over IPv4 takes it for `AF_INET` when
 /// sending and binding.
 #[inline(always)]
 fn read_address(from: Raw, len: i32, unspecified: u16) -> Result<Address, Fault> {
     if from.is_null() || len < 2 {
         return Ok(None);
     }
-    let mut family = from.load::<u16>()?;
+    let mut family = from.peek::<u16>(0)?;
     if family == AF_UNSPEC {
         family = unspecified;
     }
     if family == AF_INET && len >= SIN_LEN {
-        let port = u16::from_be(Raw(from.0 + 2).load::<u16>()?);
-        return Ok(Some((v4_mapped(Raw(from.0 + 4).load::<[u8; 4]>()?), port)));
+        let port = u16::from_be(from.peek::<u16>(2)?);
+        return Ok(Some((v4_mapped(from.peek::<u32>(4)?.to_ne_bytes()), port)));
     }
     if family == AF_INET6 && len >= SIN6_LEN {
-        let port = u16::from_be(Raw(from.0 + 2).load::<u16>()?);
-        return Ok(Some((Raw(from.0 + 8).load::<[u8; 16]>()?, port)));
+        let port = u16::from_be(from.peek::<u16>(2)?);
+        let mut address = [0; 16];
+        address[..8].copy_from_slice(&from.peek::<u64>(8)?.to_ne_bytes());
+        address[8..].copy_from_slice(&from.peek::<u64>(16)?.to_ne_bytes());
+        return Ok(Some((address, port)));
     }
     // Too short, or of a family the protocol will refuse.
     Ok(None)
@@ -199,11 +202,11 @@ fn note(subject: &Subject, socket: Socket) {
 
 /// Whether the policy in force has allowed the socket's peer.
 #[inline(always)]
-fn is_noted(subject: &Subject, socket: Socket) -> bool {
+fn is_noted(claim: Claim<'_>, socket: Socket) -> bool {
     kernel::socket_storage(&SOCKETS, socket.sk, false).is_some_and(|label| {
-        label.generation == subject.maps.generation
-            && label.slot == subject.slot
-            && label.incarnation == subject.incarnation
+        label.generation == claim.generation
+            && label.slot == claim.label.slot
+            && label.incarnation == claim.label.incarnation
     })
 }
 
@@ -229,7 +232,15 @@ pub fn socket_connect(ctx: LsmContext) -> i32 {
 pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let (socket, message) = (pointer(&ctx, 0), pointer(&ctx, 1));
     let point = net_point(Hook::SocketSendmsg);
-    point.judge(|subject| match Socket::of(socket) {
+    let is_answered = |claim: Claim<'_>| match Socket::of(socket) {
+        Some(socket) if socket.is_inet() => {
+            message.follow(Field::MsgName).is_null()
+                && message.get::<u64>(Field::MsgControlLen) == 0
+                && is_noted(claim, socket)
+        }
+        _ => true,
+    };
+    point.judge_unless(is_answered, |subject| match Socket::of(socket) {
         Some(socket) if socket.is_inet() => {
             let verdict = judge_controls(subject, message);
             if verdict != PASS {
@@ -328,9 +339,6 @@ impl Step for Controls<'_> {
 /// address that it may listen on.
 #[inline(always)]
 fn judge_peer(point: Point, subject: &Subject, socket: Socket) -> i32 {
-    if is_noted(subject, socket) {
-        return PASS;
-    }
     match peer_address(socket.sk.raw(), socket.family) {
         Ok(Some(peer)) => {
             let verdict =

@@ -9,7 +9,7 @@ use std::{collections::HashMap, fs, io, path::PathBuf};
 use enforcer_common::{
     field::{ABSENT, Field, Shape},
     hook::{Attach, Hook},
-    kfunc::FSVERITY_DIGEST,
+    kfunc::{FSVERITY_DIGEST, RDONLY_CAST},
 };
 
 /// Where a field lies in its struct.
@@ -84,12 +84,13 @@ const TRACEPOINT_PREFIX: &str = "btf_trace_";
 const PREFIXES: [&str; 2] = [LSM_PREFIX, TRACEPOINT_PREFIX];
 /// Functions that tell whether the kernel was built with something, or that programs call. Not static, so they are there
 /// under their own name.
-const FUNCTIONS: [&str; 5] = [
+const FUNCTIONS: [&str; 6] = [
     super::support::IMA,
     super::support::IO_URING,
     super::support::KEYS,
     super::support::PERF,
     FSVERITY_DIGEST.name,
+    RDONLY_CAST.name,
 ];
 
 const MAGIC: u16 = 0xeb9f;
@@ -212,6 +213,19 @@ impl KernelTypes {
     #[must_use]
     pub fn function(&self, name: &str) -> Option<u32> {
         self.symbols.get(name).filter(|(kind, _)| *kind == kind::FUNC).map(|(_, id)| *id)
+    }
+
+    /// The type id of the struct that holds a field.
+    ///
+    /// # Errors
+    /// [`BtfError::Damaged`].
+    pub fn structure_with(&self, field: Field) -> Result<Option<u32>, BtfError> {
+        for id in self.structures.get(field.structure()).into_iter().flatten() {
+            if self.descend(*id, field.path(), 0)?.is_some() {
+                return Ok(Some(*id));
+            }
+        }
+        Ok(None)
     }
 
     fn index(&mut self, id: u32, at: usize) -> Result<(), BtfError> {

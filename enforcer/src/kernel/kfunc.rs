@@ -63,10 +63,13 @@ mod tests {
     use super::*;
     use crate::kernel::btf::tests::types_with as types;
 
-    /// A call with the marker between other bytes, the last ones no whole word.
+    /// Calls with all markers between other bytes, the last ones no whole word.
     fn object() -> Vec<u8> {
-        let marker = kfunc::FSVERITY_DIGEST.marker.to_le_bytes();
-        [&[1; 16], &instruction(kfunc::CALL, marker)[..], &[2; 5]].concat()
+        let calls = kfunc::ALL
+            .iter()
+            .flat_map(|function| instruction(kfunc::CALL, function.marker.to_le_bytes()))
+            .collect::<Vec<_>>();
+        [&[1; 16], &calls[..], &[2; 5]].concat()
     }
 
     #[test]
@@ -76,7 +79,8 @@ mod tests {
         let resolved = resolve(&object(), &kernel).unwrap();
         assert_eq!(resolved.bytes().len(), object().len());
         assert_eq!(resolved.bytes()[16..24], instruction(kfunc::CALL, id.to_le_bytes()));
-        assert_eq!((&resolved.bytes()[..16], &resolved.bytes()[24..]), (&[1; 16][..], &[2; 5][..]));
+        let end = 16 + 8 * kfunc::ALL.len();
+        assert_eq!((&resolved.bytes()[..16], &resolved.bytes()[end..]), (&[1; 16][..], &[2; 5][..]));
     }
 
     #[test]

@@ -21,7 +21,9 @@ use aya::{
     programs::{BtfTracePoint, Lsm, Program, ProgramError, links::FdLink},
 };
 use enforcer_common::{
+    field::Field,
     hook::{Attach, Hook},
+    kfunc::RDONLY_CAST,
     maps,
 };
 use sha2::{Digest as _, Sha256};
@@ -170,6 +172,7 @@ pub struct SetUp {
 pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Result<Object, LoadError> {
     let offsets: FieldOffsets = types.field_offsets()?;
     let locks = TreeLocks::of_running_kernel()?;
+    let words = words_type(types)?;
     let remembers = u32::from(set_up.remembers);
     let host_mnt_ns = host_mount_namespace().map_err(LoadError::MountNamespace)?;
     let btf = Btf::from_sys_fs().map_err(LoadError::AyaBtf)?;
@@ -181,6 +184,7 @@ pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Resu
         .override_global(maps::FIELD_OFFSETS, offsets.as_slice(), true)
         .override_global(maps::RENAME_LOCK, &locks.rename, true)
         .override_global(maps::MOUNT_LOCK, &locks.mount, true)
+        .override_global(maps::WORDS_TYPE, &words, true)
         .override_global(maps::HOST_MNT_NS, &host_mnt_ns, true)
         .override_global(maps::REMEMBERS, &remembers, true);
     for name in maps::PINNED {
@@ -268,6 +272,14 @@ fn attach(program: &mut Program) -> Result<FdLink, ProgramError> {
         }
         _ => Err(ProgramError::UnexpectedProgramType),
     }
+}
+
+/// The type by which programs may read any memory with plain loads; 0 where they have to call a helper.
+fn words_type(types: &KernelTypes) -> Result<u32, BtfError> {
+    if !types.has_function(RDONLY_CAST.name) {
+        return Ok(0);
+    }
+    Ok(types.structure_with(Field::RegsOrigAx)?.unwrap_or(0))
 }
 
 /// The inode number that the kernel keeps in `mnt_namespace.ns.inum`.
