@@ -189,7 +189,8 @@ impl Siege {
         for besieger in self.loops.drain(..) {
             // The last report is the loop's own summary.
             let last = besieger.actor.finish();
-            let of_loop = last.iter().map(tried).last().expect("a loop sums up");
+            let reported: Vec<Tried> = last.iter().map(tried).collect();
+            let of_loop = reported.last().expect("a loop sums up");
             all.allowed += of_loop.allowed;
             all.refused += of_loop.refused;
         }

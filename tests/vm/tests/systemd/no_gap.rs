@@ -135,8 +135,13 @@ fn out_of_memory_kills() -> u64 {
 
 /// How long the daemon took from its first instruction to being ready, by systemd's clock.
 fn start_up() -> Duration {
+    lasted("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+}
+
+/// The time between two of the unit's time stamps; none if the later one is older.
+fn lasted(from: &str, to: &str) -> Duration {
     let at = |name| units::property(UNIT, name).parse().map(Duration::from_micros).expect("a time");
-    at("ActiveEnterTimestampMonotonic") - at("ExecMainStartTimestampMonotonic")
+    at(to).saturating_sub(at(from))
 }
 
 /// Kills the daemon for a while, each time once it is as old as `mercy` says; looks whenever `every` has passed. Returns
@@ -265,7 +270,12 @@ fn upgrades_in_a_row_leave_no_gap() {
             takes = began.elapsed();
         }
         wait::until("the upgrade", READY, || (is_ready() && sets() == [digest.clone()]).then_some(()));
-        println!("upgrade {at} took {:.1?}", began.elapsed());
+        let stop = lasted("ActiveExitTimestampMonotonic", "InactiveEnterTimestampMonotonic");
+        println!(
+            "upgrade {at} took {:.1?}, of which {stop:.1?} to stop and {:.1?} to start",
+            began.elapsed(),
+            start_up()
+        );
         let after = pins::link_ids();
         assert_eq!(after.len(), before.len());
         assert!(!after.values().any(|link| before.values().any(|old| old == link)), "not attached anew");
