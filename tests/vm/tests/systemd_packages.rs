@@ -154,7 +154,7 @@ fn configure(cgroup: &Cgroup) {
     let order =
         "DefaultDependencies=no Before=enforcer.service Before=sysinit.target WantedBy=sysinit.target";
     let reads = format!(
-        "Type=exec\nExecStartPre=/usr/bin/busybox cat {SECRET}\n\
+        "Type=exec\nNice=19\nExecStartPre=/usr/bin/busybox cat {SECRET}\n\
          ExecStart=/usr/bin/busybox sh -c 'while busybox cat {SECRET}; do :; done; exit {REFUSED_LATER}'"
     );
     install(BEFORE, order, &reads);

@@ -234,7 +234,7 @@ fn a_daemon_that_runs_out_of_memory_leaves_no_gap() {
 /// Builds with different objects take turns, as packages do: the program is replaced, then the unit restarted.
 #[test]
 fn upgrades_in_a_row_leave_no_gap() {
-    let upgrades = asked("ENFORCER_VM_UPGRADES", 2, 0);
+    let upgrades = asked("ENFORCER_VM_UPGRADES", 1, 0);
     if baseline_only() || upgrades == 0 {
         return;
     }
