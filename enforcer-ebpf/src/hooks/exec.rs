@@ -5,11 +5,13 @@
 //! decides all over. Nothing hangs on the second running: until it has noted that the content was checked, the new
 //! program cannot be mapped (see `memory`), and the next interpreter cannot start.
 
+use core::ops::ControlFlow;
+
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use enforcer_common::{
     abi::{self, Content, program},
     content,
-    decide::{self, Contents, Request},
+    decide::{self, Contents, Request, Step},
     event::known,
     field::Field,
     hook::Hook,
@@ -27,6 +29,7 @@ use crate::{
     kernel::{self, Typed},
     name::{self, Place},
     subject::{self, Standing, Subject},
+    tables::repeat,
 };
 
 const POINT: Point = Point::new(Hook::BprmCheckSecurity, Family::Exec);
@@ -165,14 +168,23 @@ pub fn bprm_check_digest(ctx: LsmContext) -> i32 {
 /// Judges until policies hold still.
 #[inline(always)]
 fn settle(seen: u32) -> Answer {
-    let mut answer = Answer::UNSETTLED;
-    for _ in 0..ROUNDS {
-        answer = Answer(judge_content(seen));
-        if answer.0 != Answer::UNSETTLED.0 {
-            break;
-        }
+    let mut rounds = Rounds { seen, answer: Answer::UNSETTLED.0 };
+    repeat(ROUNDS, &mut rounds);
+    Answer(rounds.answer)
+}
+
+/// Not unrolled: the verifier of 6.1 would run out of patience.
+struct Rounds {
+    seen: u32,
+    answer: u64,
+}
+
+impl Step for Rounds {
+    #[inline(always)]
+    fn step(&mut self, _: u32) -> ControlFlow<()> {
+        self.answer = judge_content(self.seen);
+        if self.answer == Answer::UNSETTLED.0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
-    answer
 }
 
 /// What is known of a content, as bits: those of [`known`], and these.

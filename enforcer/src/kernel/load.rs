@@ -243,6 +243,21 @@ impl Object {
         })
     }
 
+    /// The loaded program that the verifier had most work with, and how many instructions it looked at (it gives up at a
+    /// million); nothing if the kernel does not say (before 5.16).
+    #[must_use]
+    pub fn largest(&self) -> Option<(Hook, u32)> {
+        let looked_at = |hook: &Hook| {
+            let info = match self.ebpf.program(hook.name())? {
+                Program::Lsm(program) => program.info(),
+                Program::BtfTracePoint(program) => program.info(),
+                _ => return None,
+            };
+            Some((*hook, info.ok()?.verified_instruction_count()?))
+        };
+        Hook::in_attach_order().filter_map(|hook| looked_at(&hook)).max_by_key(|(_, count)| *count)
+    }
+
     /// Attaches a loaded program. Dropping the link detaches it unless it is pinned.
     ///
     /// # Errors

@@ -145,13 +145,18 @@ pub fn try_load(types: &KernelTypes) -> Finding {
     };
     let started = std::time::Instant::now();
     let result = load::available_hooks(types).and_then(|hooks| {
-        load::prepare(types, &SetUp { sizes, remembers: true }, None)?.load_programs(&hooks)?;
-        Ok(hooks.len())
+        let mut object = load::prepare(types, &SetUp { sizes, remembers: true }, None)?;
+        object.load_programs(&hooks)?;
+        Ok((hooks.len(), object.largest()))
     });
     match result {
-        Ok(count) => {
+        Ok((count, largest)) => {
             let took = started.elapsed().as_secs_f32();
-            Finding::new("verifier", Grade::Ok, format!("accepts all {count} programs ({took:.1} s)"))
+            let largest = largest.map_or_else(String::new, |(hook, instructions)| {
+                format!("; {hook} has most paths, {instructions} of 1000000 instructions")
+            });
+            let text = format!("accepts all {count} programs ({took:.1} s{largest})");
+            Finding::new("verifier", Grade::Ok, text)
         }
         Err(error @ LoadError::Refused { .. }) => Finding::new("verifier", Grade::Failure, error.to_string())
             .advise("report this kernel together with the whole log"),

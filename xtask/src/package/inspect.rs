@@ -197,7 +197,7 @@ fn rpm_listing(rpm: &Path) -> Result<Listing> {
 
 fn digest(file: &Path) -> Result<String> {
     let bytes = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(Sha256::digest(bytes)))
 }
 
 #[cfg(test)]

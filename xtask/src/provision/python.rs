@@ -20,7 +20,7 @@ const PYTHON: &str = "/usr/bin/python3";
 pub(crate) fn ensure(cache: &Cache) -> Result<PathBuf> {
     let requirements = paths::workspace().join(REQUIREMENTS);
     let text = fs::read(&requirements).with_context(|| format!("reading {}", requirements.display()))?;
-    let hash: String = Sha256::digest(&text).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(&Sha256::digest(&text)[..8]);
     let root = cache.get_or_make(&format!("tools/manifests-{hash}"), |root| {
         apt::ensure(&[apt::Purpose::Manifests])?;
         let step = ui::step("installing what checks Kubernetes manifests");

@@ -184,7 +184,7 @@ fn recipe_hash() -> String {
     let recipe = format!(
         "{SUITE} {IMAGE_MIB} {PACKAGES:?} {MASKED:?} {FILES:?} {LINKS:?} {DISABLED:?} {JAVA} {COMPILE_JAVA}"
     );
-    Sha256::digest(recipe.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(recipe.as_bytes())[..8])
 }
 
 fn bootstrap(mirror: &Mirror, root: &Path) -> Result<()> {

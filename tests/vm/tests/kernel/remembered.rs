@@ -240,7 +240,8 @@ fn random_changes_never_leave_a_wrong_answer() {
         tree.change(&mut random);
         let paths = tree.paths();
         // Enough time, at times, for what is decided to be remembered.
-        for _ in 0..1 + random.below(3) {
+        let rounds = if random.chance(25) { 8 } else { 1 + random.below(2) };
+        for _ in 0..rounds {
             let mut op = vec!["open-each", "4"];
             op.extend(paths.iter().map(String::as_str));
             let answers = world.actor.perform(&op).detail;
