@@ -234,7 +234,8 @@ fn a_daemon_that_runs_out_of_memory_leaves_no_gap() {
 /// Builds with different objects take turns, as packages do: the program is replaced, then the unit restarted.
 #[test]
 fn upgrades_in_a_row_leave_no_gap() {
-    let upgrades = asked("ENFORCER_VM_UPGRADES", 1, 0);
+    // By hand only: each takes an emulated processor minutes under siege. `kernel/takeover.rs` has one for each kernel.
+    let upgrades = asked("ENFORCER_VM_UPGRADES", 0, 0);
     if baseline_only() || upgrades == 0 {
         return;
     }
