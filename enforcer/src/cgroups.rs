@@ -69,9 +69,17 @@ impl Hierarchy {
     /// # Errors
     /// [`CgroupError`] when the root cannot be read.
     pub fn walk(&self) -> Result<Vec<Cgroup>, CgroupError> {
-        let read = |source| CgroupError::Read { path: self.root.clone(), source };
-        let id = fs::metadata(&self.root).map_err(read)?.ino();
-        let mut found = vec![Cgroup { id, path: b"/".to_vec(), parent: None }];
+        self.walk_from(b"/")
+    }
+
+    /// The cgroup with this path and every one below it, as [`Hierarchy::walk`] lists them: the first has no parent here.
+    ///
+    /// # Errors
+    /// [`CgroupError`] when that cgroup cannot be read, or the path is none.
+    pub fn walk_from(&self, path: &[u8]) -> Result<Vec<Cgroup>, CgroupError> {
+        let read = |source| CgroupError::Read { path: self.directory(path), source };
+        let id = self.id(path).ok_or_else(|| read(io::ErrorKind::NotFound.into()))?;
+        let mut found = vec![Cgroup { id, path: path.to_vec(), parent: None }];
         let mut next = 0;
         while let Some(cgroup) = found.get(next) {
             let path = cgroup.path.clone();
@@ -110,13 +118,21 @@ impl Hierarchy {
     /// The id of the cgroup with this path, if there is one.
     #[must_use]
     pub fn id(&self, path: &[u8]) -> Option<u64> {
-        fs::metadata(self.directory(path)).ok().map(|metadata| metadata.ino())
+        let metadata = is_plain(path).then(|| fs::metadata(self.directory(path)).ok())??;
+        metadata.is_dir().then(|| metadata.ino())
     }
 
     fn directory(&self, path: &[u8]) -> PathBuf {
         let relative = path.strip_prefix(b"/").unwrap_or(path);
         self.root.join(Path::new(std::ffi::OsStr::from_bytes(relative)))
     }
+}
+
+/// Whether a path names a cgroup the way the kernel does: from the root, no component empty, `.` or `..`. Another name
+/// could lead to a cgroup that it does not name.
+fn is_plain(path: &[u8]) -> bool {
+    let is_name = |component: &[u8]| !matches!(component, b"" | b"." | b"..");
+    path == b"/" || path.strip_prefix(b"/").is_some_and(|rest| rest.split(|byte| *byte == b'/').all(is_name))
 }
 
 /// The path of the cgroup that a process is in, by `/proc`.
@@ -187,6 +203,35 @@ mod tests {
         assert_eq!(paths, expected);
         assert_eq!(hierarchy.processes(b"/"), [1, 22]);
         assert_eq!(hierarchy.processes(b"/gone"), Vec::<u32>::new());
+        let below: Vec<_> = hierarchy.walk_from(b"/system.slice/web.service").unwrap();
+        let below: Vec<_> = below.iter().map(|cgroup| (cgroup.path.as_slice(), cgroup.parent)).collect();
+        let expected: [(&[u8], _); 2] =
+            [(b"/system.slice/web.service", None), (b"/system.slice/web.service/worker", Some(0))];
+        assert_eq!(below, expected);
+    }
+
+    #[test]
+    fn only_the_kernel_s_name_of_a_cgroup_leads_to_it() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("pods/one")).unwrap();
+        fs::write(root.path().join("cgroup.procs"), "").unwrap();
+        let hierarchy = Hierarchy::at(root.path());
+        assert!(hierarchy.id(b"/").is_some() && hierarchy.id(b"/pods/one").is_some());
+        let others: [&[u8]; 9] = [
+            b"",
+            b"pods",
+            b"/pods/",
+            b"//pods",
+            b"/pods/./one",
+            b"/pods/one/..",
+            b"/..",
+            b"/cgroup.procs",
+            b"/pods/two",
+        ];
+        for other in others {
+            assert_eq!(hierarchy.id(other), None, "{}", String::from_utf8_lossy(other));
+            assert!(hierarchy.walk_from(other).is_err());
+        }
     }
 
     #[test]

@@ -14,12 +14,12 @@ use enforcer_containers::wire::Bind;
 
 use crate::{
     bundle::verify::{Candidate, VerifiedBundle},
-    cgroups::{CgroupError, Hierarchy},
+    cgroups::{self, CgroupError, Hierarchy},
     containers::admit::{AdmitError, Admitted, Asked, admit, check, unadmitted},
     kernel::{
         bind::{BindError, Rebound, rebind},
         btf::{BtfError, KernelTypes},
-        install::{Desired, InstallError, Installed, install, observe, rehearse},
+        install::{Desired, InstallError, Installed, install, observe, observe_policies, rehearse},
         maps::{BpfMaps, MapFault, OpenError},
         pin::{LinkSet, PinError, Pins},
         probe::Root,
@@ -171,8 +171,8 @@ fn open_lock(runtime: &Path, name: &str) -> Result<(File, PathBuf), SessionError
 pub struct Session {
     maps: BpfMaps,
     state: StateFile,
-    /// The hooks that programs sit on.
-    attached: Vec<Hook>,
+    /// The pins that programs hang on.
+    pins: Pins,
     types: OnceCell<KernelTypes>,
     _lock: Lock,
 }
@@ -193,10 +193,13 @@ impl Session {
     /// [`SessionError::Open`] when enforcement is off.
     pub fn open(lock: Lock, runtime: &Path, pins: &Pins) -> Result<Self, SessionError> {
         let maps = BpfMaps::open(&pins.maps())?;
-        let sets = pins.link_sets()?;
-        let attached = sets.iter().flat_map(LinkSet::attached).collect();
         let state = StateFile::in_directory(runtime);
-        Ok(Self { maps, state, attached, types: OnceCell::new(), _lock: lock })
+        Ok(Self { maps, state, pins: pins.clone(), types: OnceCell::new(), _lock: lock })
+    }
+
+    /// The hooks that programs sit on.
+    fn attached(&self) -> Result<Vec<Hook>, SessionError> {
+        Ok(self.pins.link_sets()?.iter().flat_map(LinkSet::attached).collect())
     }
 
     /// What is in force.
@@ -212,7 +215,7 @@ impl Session {
     /// # Errors
     /// [`SessionError`]. After one from installing, what was in force still is.
     pub fn put(&mut self, policies: &[VerifiedBundle], launchers: &[String]) -> Result<Put, SessionError> {
-        support::check(policies, &self.attached, Root(Path::new("/")), || self.kernel_types())?;
+        support::check(policies, &self.attached()?, Root(Path::new("/")), || self.kernel_types())?;
         let installed = install(&mut self.maps, &mut self.state, &Desired { policies, launchers })?;
         let rebound = self.rebind()?;
         Ok(Put { installed, rebound })
@@ -223,7 +226,7 @@ impl Session {
     /// # Errors
     /// [`SessionError`], as [`Self::put`] would give it.
     pub fn rehearse(&self, policies: &[Candidate], launchers: &[String]) -> Result<(), SessionError> {
-        support::check(policies, &self.attached, Root(Path::new("/")), || self.kernel_types())?;
+        support::check(policies, &self.attached()?, Root(Path::new("/")), || self.kernel_types())?;
         Ok(rehearse(&self.maps, &self.state, &Desired { policies, launchers })?)
     }
 
@@ -249,8 +252,9 @@ impl Session {
     /// # Errors
     /// [`SessionError`]; then it should not be made.
     pub fn check(&self, bind: &Bind) -> Result<(), SessionError> {
-        let cgroups = Hierarchy::find()?.walk()?;
-        Ok(check(&self.maps, self.observe()?.as_ref(), bind, &cgroups)?)
+        let hierarchy = Hierarchy::find()?;
+        let snapshot = observe_policies(&self.maps, &self.state)?;
+        Ok(check(&self.maps, snapshot.as_ref(), bind, |path| hierarchy.id(path))?)
     }
 
     /// Binds a container to the policy that admits it.
@@ -259,18 +263,30 @@ impl Session {
     /// [`SessionError`]; then the container must not start.
     pub fn admit(&mut self, asked: Asked<'_>) -> Result<Admitted, SessionError> {
         let hierarchy = Hierarchy::find()?;
-        let snapshot = self.observe()?;
-        admit(&mut self.maps, snapshot.as_ref(), asked, || hierarchy.walk().map_err(SessionError::from))
+        let snapshot = observe_policies(&self.maps, &self.state)?;
+        let find = |path: &[u8]| hierarchy.id(path);
+        let walk = |path: &[u8]| hierarchy.walk_from(path).map_err(SessionError::from);
+        admit(&mut self.maps, snapshot.as_ref(), asked, find, walk)
     }
 
-    /// Paths of containers that run although nobody has admitted them.
+    /// Paths of containers that nobody has admitted, and in which more runs than their base policy has let start.
     ///
     /// # Errors
     /// [`SessionError`].
     pub fn unadmitted(&self) -> Result<Vec<Vec<u8>>, SessionError> {
         let hierarchy = Hierarchy::find()?;
-        let has_processes = |path: &[u8]| !hierarchy.processes(path).is_empty();
-        Ok(unadmitted(&self.maps, &hierarchy.walk()?, has_processes)?)
+        let labels = |path: &[u8]| {
+            let mut labels = Vec::new();
+            for pid in hierarchy.processes(path) {
+                let label = self.maps.label(pid)?;
+                // One without a label may just have ended.
+                if label.is_some() || cgroups::of_process(pid).is_some() {
+                    labels.push(label);
+                }
+            }
+            Ok(labels)
+        };
+        Ok(unadmitted(&self.maps, &hierarchy.walk()?, labels)?)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use enforcer_common::abi::{Binding, Origin, State};
+use enforcer_common::abi::{Binding, Label, Origin, State};
 use enforcer_containers::{container::Container, wire::Bind};
 
 use crate::{
@@ -93,8 +93,9 @@ pub struct Asked<'a> {
 /// Binds a container's cgroups to the policy that admits it.
 ///
 /// A cgroup that a `unit`, `slice` or `cgroup` selector binds stays with that policy: a path says more than attributes do.
-/// `walk` lists the cgroups; it is called again once the outermost is bound, so that none below it is left out: what is
-/// made later is bound by the kernel's programs like its parent.
+/// `walk` lists the container's cgroup and those below it, or nothing if there is no such cgroup; it is called once the
+/// outermost is bound, so that none below it is left out: what is made later is bound by the kernel's programs like its
+/// parent. How long this takes does not depend on how many other cgroups there are.
 ///
 /// The caller holds the installers' lock.
 ///
@@ -104,13 +105,14 @@ pub fn admit<M: Maps, E: From<AdmitError>>(
     maps: &mut M,
     snapshot: Option<&Snapshot>,
     asked: Asked<'_>,
-    walk: impl Fn() -> Result<Vec<Cgroup>, E>,
+    find: impl Fn(&[u8]) -> Option<u64>,
+    walk: impl FnOnce(&[u8]) -> Result<Vec<Cgroup>, E>,
 ) -> Result<Admitted, E> {
     let known = snapshot.ok_or(AdmitError::NothingKnown)?;
     let Bind { cgroup, container } = asked.bind;
-    let id = own_cgroup(&walk()?, asked)?;
-    let bindings: BTreeMap<u64, Binding> = maps.bindings().map_err(AdmitError::from)?.into_iter().collect();
-    let holder = bindings.get(&id).and_then(|binding| {
+    let id = own_cgroup(find, asked)?;
+    let before = maps.binding(id).map_err(AdmitError::from)?;
+    let holder = before.and_then(|binding| {
         let policy = known.policy_of(binding.slot, binding.incarnation)?;
         Some((Origin::from_code(binding.origin)?, policy.name.as_str()))
     });
@@ -134,10 +136,16 @@ pub fn admit<M: Maps, E: From<AdmitError>>(
         _ => {}
     }
     let binding = binding_of(maps, known, policy)?;
-    let is_new = bindings.get(&id) != Some(&binding);
+    let is_new = before != Some(binding);
     maps.bind(id, binding).map_err(AdmitError::from)?;
-    for below in descendants(&walk()?, id) {
-        maps.bind(below, binding).map_err(AdmitError::from)?;
+    let cgroups = walk(cgroup.as_bytes())?;
+    let inside = match cgroups.split_first() {
+        Some((own, inside)) if own.id == id => inside,
+        // Gone meanwhile, and another has its name.
+        _ => return Err(AdmitError::NoCgroup(cgroup.clone()).into()),
+    };
+    for below in inside {
+        maps.bind(below.id, binding).map_err(AdmitError::from)?;
     }
     let mut control = maps.control().map_err(AdmitError::from)?;
     // Tasks that were there before and that are still the host's look again.
@@ -155,11 +163,11 @@ pub fn check<M: Maps>(
     maps: &M,
     snapshot: Option<&Snapshot>,
     bind: &Bind,
-    cgroups: &[Cgroup],
+    find: impl Fn(&[u8]) -> Option<u64>,
 ) -> Result<(), AdmitError> {
     let known = snapshot.ok_or(AdmitError::NothingKnown)?;
     if let Err(refused) = admissible(container_policies(known), &bind.container) {
-        let prospect = prospect(maps, &bind.cgroup, cgroups)?;
+        let prospect = prospect(maps, &bind.cgroup, find)?;
         if prospect.and_then(|binding| Origin::from_code(binding.origin)) != Some(Origin::Selector) {
             return Err(refused.into());
         }
@@ -168,12 +176,15 @@ pub fn check<M: Maps>(
 }
 
 /// What a cgroup with this path would be bound to if it were made now.
-fn prospect<M: Maps>(maps: &M, path: &str, cgroups: &[Cgroup]) -> Result<Option<Binding>, AdmitError> {
-    let bindings: BTreeMap<u64, Binding> = maps.bindings()?.into_iter().collect();
+fn prospect<M: Maps>(
+    maps: &M,
+    path: &str,
+    find: impl Fn(&[u8]) -> Option<u64>,
+) -> Result<Option<Binding>, AdmitError> {
     let mut rest = path;
     loop {
-        if let Some(cgroup) = cgroups.iter().find(|cgroup| cgroup.path == rest.as_bytes()) {
-            return Ok(bindings.get(&cgroup.id).copied());
+        if let Some(cgroup) = find(rest.as_bytes()) {
+            return Ok(maps.binding(cgroup)?);
         }
         if let Some(binding) = selected(maps, rest.as_bytes())? {
             return Ok(Some(binding));
@@ -194,43 +205,25 @@ fn admitting_policy<'a>(known: &'a Snapshot, container: &Container) -> Result<&'
 }
 
 /// The id of the container's cgroup, if it holds nobody else.
-fn own_cgroup(cgroups: &[Cgroup], asked: Asked<'_>) -> Result<u64, AdmitError> {
+fn own_cgroup(find: impl Fn(&[u8]) -> Option<u64>, asked: Asked<'_>) -> Result<u64, AdmitError> {
     let path = asked.bind.cgroup.as_bytes();
-    let found = cgroups.iter().find(|cgroup| cgroup.path == path);
-    let found = found.ok_or_else(|| AdmitError::NoCgroup(asked.bind.cgroup.clone()))?;
+    let found = find(path).ok_or_else(|| AdmitError::NoCgroup(asked.bind.cgroup.clone()))?;
     let below = asked.asker.strip_prefix(path);
     let holds_asker = below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
-    if found.parent.is_none() || holds_asker {
+    if path == b"/" || holds_asker {
         return Err(AdmitError::Shared(asked.bind.cgroup.clone()));
     }
-    Ok(found.id)
+    Ok(found)
 }
 
 fn binding_of<M: Maps>(maps: &M, known: &Snapshot, policy: &str) -> Result<Binding, AdmitError> {
     let missing = || AdmitError::NotInForce(policy.to_owned());
     let record = known.policy(policy).ok_or_else(missing)?;
-    let heads = maps.heads(maps.control()?.generation)?;
-    let head = usize::try_from(record.slot).ok().and_then(|slot| heads.get(slot));
+    let head = maps.head(maps.control()?.generation, record.slot)?;
     if head.is_none_or(|head| head.incarnation != record.incarnation) {
         return Err(missing());
     }
     Ok(Binding { slot: record.slot, incarnation: record.incarnation, origin: Origin::Container.code() })
-}
-
-/// The cgroups below one. Parents come before children in the list.
-fn descendants(cgroups: &[Cgroup], root: u64) -> Vec<u64> {
-    let mut inside = vec![false; cgroups.len()];
-    let mut found = Vec::new();
-    for (at, cgroup) in cgroups.iter().enumerate() {
-        let is_below = cgroup.parent.and_then(|parent| inside.get(parent).copied()).unwrap_or(false);
-        if is_below {
-            found.push(cgroup.id);
-        }
-        if let Some(own) = inside.get_mut(at) {
-            *own = is_below || cgroup.id == root;
-        }
-    }
-    found
 }
 
 /// Whether a label keeps its task from asking for anything.
@@ -239,22 +232,38 @@ pub fn is_labelled(state: u32) -> bool {
     state == State::Entering.code() || state == State::Armed.code()
 }
 
-/// Containers that nobody has admitted, although they have processes: paths of cgroups that a base policy binds.
+/// Whether a task runs a program that its policy, which this binding leads to, has let start.
+#[must_use]
+pub fn was_let_start(label: Option<Label>, binding: Binding) -> bool {
+    label.is_some_and(|label| {
+        label.state == State::Armed.code()
+            && (label.slot, label.incarnation) == (binding.slot, binding.incarnation)
+            && label.inherited == 0
+    })
+}
+
+/// Containers that nobody has admitted, although something runs in them that their base policy has not let start: paths of
+/// cgroups. `labels` gives the labels of the processes in a cgroup itself.
+///
+/// What a base policy lets start, such as the program that holds a pod's namespaces, is what it is there for.
+///
+/// # Errors
+/// [`MapFault`].
 pub fn unadmitted<M: Maps>(
     maps: &M,
     cgroups: &[Cgroup],
-    has_processes: impl Fn(&[u8]) -> bool,
+    labels: impl Fn(&[u8]) -> Result<Vec<Option<Label>>, MapFault>,
 ) -> Result<Vec<Vec<u8>>, MapFault> {
     let bindings: BTreeMap<u64, Binding> = maps.bindings()?.into_iter().collect();
-    let is_base = |cgroup: &&Cgroup| {
-        bindings.get(&cgroup.id).is_some_and(|binding| binding.origin == Origin::Base.code())
-    };
-    Ok(cgroups
-        .iter()
-        .filter(is_base)
-        .filter(|cgroup| has_processes(&cgroup.path))
-        .map(|cgroup| cgroup.path.clone())
-        .collect())
+    let mut found = Vec::new();
+    for cgroup in cgroups {
+        let binding = bindings.get(&cgroup.id).filter(|binding| binding.origin == Origin::Base.code());
+        let Some(binding) = binding else { continue };
+        if labels(&cgroup.path)?.into_iter().any(|label| !was_let_start(label, *binding)) {
+            found.push(cgroup.path.clone());
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -314,11 +323,12 @@ mod tests {
             let bind = bind(cgroup, name);
             let snapshot = self.snapshot();
             let asked = Asked { bind: &bind, asker: b"/system.slice/runtime.service", standing };
-            admit(&mut self.maps, Some(&snapshot), asked, || Ok(self.cgroups.clone()))
+            let Self { maps, cgroups, .. } = self;
+            admit(maps, Some(&snapshot), asked, finding(cgroups), |path| Ok(below(cgroups, path)))
         }
 
         fn check(&self, cgroup: &str, name: &str) -> Result<(), AdmitError> {
-            check(&self.maps, Some(&self.snapshot()), &bind(cgroup, name), &self.cgroups)
+            check(&self.maps, Some(&self.snapshot()), &bind(cgroup, name), finding(&self.cgroups))
         }
 
         /// Policy and origin of a cgroup, by id.
@@ -328,6 +338,18 @@ mod tests {
             let name = snapshot.policy_of(binding.slot, binding.incarnation)?.name.clone();
             Some((name, Origin::from_code(binding.origin)?))
         }
+    }
+
+    fn finding(cgroups: &[Cgroup]) -> impl Fn(&[u8]) -> Option<u64> {
+        |path| cgroups.iter().find(|cgroup| cgroup.path == path).map(|cgroup| cgroup.id)
+    }
+
+    fn below(cgroups: &[Cgroup], path: &[u8]) -> Vec<Cgroup> {
+        let is_below = |cgroup: &&Cgroup| {
+            let rest = cgroup.path.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        cgroups.iter().filter(is_below).cloned().collect()
     }
 
     fn tree() -> Vec<Cgroup> {
@@ -386,7 +408,8 @@ mod tests {
         assert!(matches!(&error, AdmitError::Bound { bound, .. } if bound == "web"), "{error}");
         let bind = Bind { cgroup: "/pods/two".into(), container: Container::default() };
         let asked = Asked { bind: &bind, asker: b"/", standing: Standing::Waiting };
-        let unknown = admit(&mut world.maps, None, asked, || Ok::<_, AdmitError>(tree()));
+        let walk = |path: &[u8]| Ok::<_, AdmitError>(below(&tree(), path));
+        let unknown = admit(&mut world.maps, None, asked, finding(&tree()), walk);
         assert!(matches!(unknown, Err(AdmitError::NothingKnown)));
     }
 
@@ -444,7 +467,7 @@ mod tests {
             "what is there counts, and it is quarantined"
         );
         assert_eq!(world.maps.bindings, before);
-        let unknown = check(&world.maps, None, &bind("/pods/new", "web"), &world.cgroups);
+        let unknown = check(&world.maps, None, &bind("/pods/new", "web"), finding(&world.cgroups));
         assert!(matches!(unknown, Err(AdmitError::NothingKnown)));
     }
 
@@ -452,8 +475,40 @@ mod tests {
     fn containers_that_nobody_admitted_are_found() {
         let mut world = World::new();
         world.admit("/pods/one", "web").unwrap();
-        let found = unadmitted(&world.maps, &tree(), |path| path != b"/pods").unwrap();
+        let found = unadmitted(&world.maps, &tree(), |_| Ok(vec![None])).unwrap();
         assert_eq!(found, [b"/pods/two".to_vec()]);
-        assert!(unadmitted(&world.maps, &tree(), |_| false).unwrap().is_empty());
+        assert!(unadmitted(&world.maps, &tree(), |_| Ok(Vec::new())).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_the_base_policy_has_let_start_is_no_stray() {
+        let world = World::new();
+        let base = world.maps.bindings[&30];
+        let started = Label {
+            slot: base.slot,
+            incarnation: base.incarnation,
+            state: State::Armed.code(),
+            bind_epoch: 0,
+            arming: 0,
+            program: 0,
+            script: 0,
+            content: 0,
+            inherited: 0,
+        };
+        let found =
+            |label| unadmitted(&world.maps, &tree()[3..4], |_| Ok(vec![Some(started), label])).unwrap();
+        assert!(found(Some(started)).is_empty());
+        let strays = [
+            None,
+            // It was there before its policy.
+            Some(Label { inherited: 1, ..started }),
+            Some(Label { state: State::Host.code(), ..started }),
+            Some(Label { state: State::Entering.code(), ..started }),
+            Some(Label { incarnation: started.incarnation + 1, ..started }),
+            Some(Label { slot: started.slot + 1, ..started }),
+        ];
+        for stray in strays {
+            assert_eq!(found(stray), [b"/pods/two".to_vec()], "{stray:?}");
+        }
     }
 }

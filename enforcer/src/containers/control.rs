@@ -29,7 +29,7 @@ use crate::{
     events::container::ContainerRecord,
     file,
     kernel::{
-        maps::{BpfMaps, MapFault, OpenError},
+        maps::{Labels, MapFault, OpenError},
         pin::Pins,
     },
     session::{Lock, Session, SessionError},
@@ -228,9 +228,9 @@ fn asker(stream: &UnixStream, pins: &Pins) -> Result<Vec<u8>, AskerError> {
     if peer.user != 0 {
         return Err(AskerError::User(peer.user));
     }
-    let maps = BpfMaps::open(&pins.maps())?;
+    let labels = Labels::open(&pins.maps())?;
     // Connecting has given the task a label if its cgroup is bound.
-    let label = maps.label_of(peer.process.as_fd())?;
+    let label = labels.of(peer.process.as_fd())?;
     let cgroup = cgroups::of_process(peer.pid).ok_or(AskerError::NoCgroup(peer.pid))?;
     // A process that is gone has no label, and its number may be another's by now.
     if sys::has_ended(peer.process.as_fd()).map_err(AskerError::Unknown)? {

@@ -225,6 +225,35 @@ pub fn observe<M: Maps, S: StateStore>(maps: &M, store: &S) -> Result<Option<Sna
         .find(|snapshot| snapshot.generation == control.generation && describes(snapshot, &heads)))
 }
 
+/// As [`observe`], by the heads of those policies alone that the state file names: they are in force as it says, and whether
+/// there are others is not looked at. Enough for whoever waits for one of them, and quicker than reading every head.
+///
+/// # Errors
+/// [`InstallError`].
+pub fn observe_policies<M: Maps, S: StateStore>(
+    maps: &M,
+    store: &S,
+) -> Result<Option<Snapshot>, InstallError> {
+    let generation = maps.control()?.generation;
+    let Some(state) = store.load()? else { return Ok(None) };
+    for snapshot in [Some(state.installed), state.pending].into_iter().flatten() {
+        if snapshot.generation == generation && has_policies(maps, &snapshot)? {
+            return Ok(Some(snapshot));
+        }
+    }
+    Ok(None)
+}
+
+fn has_policies<M: Maps>(maps: &M, snapshot: &Snapshot) -> Result<bool, MapFault> {
+    for (slot, expected) in expected(snapshot) {
+        let head = maps.head(snapshot.generation, slot)?;
+        if head.is_none_or(|head| (head.incarnation, head.table) != expected) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The control word, with a hash key. The key is drawn when the maps are new: as long as no generation was installed
 /// nothing is looked up under it.
 fn keyed_control<M: Maps>(maps: &mut M) -> Result<Control, InstallError> {
@@ -282,17 +311,20 @@ fn recover<M: Maps, S: StateStore, P: AsRef<Candidate>>(
     Ok(State { schema: SCHEMA, installed, pending: None, next_incarnation, next_table })
 }
 
+/// Incarnation and table of each head, by slot, that a snapshot stands for. All others are empty.
+fn expected(snapshot: &Snapshot) -> BTreeMap<Slot, (u32, u32)> {
+    let of_policies =
+        snapshot.policies.iter().map(|policy| (policy.slot, (policy.incarnation, policy.table)));
+    let house = [
+        (SLOT_LAUNCHERS, (HOUSE_INCARNATION, snapshot.launchers_table)),
+        (SLOT_SELECTORS, (HOUSE_INCARNATION, snapshot.selectors_table)),
+    ];
+    of_policies.chain(house).collect()
+}
+
 /// Whether the heads in force are those of the snapshot.
 fn describes(snapshot: &Snapshot, heads: &[Head]) -> bool {
-    let expected: BTreeMap<Slot, (u32, u32)> = snapshot
-        .policies
-        .iter()
-        .map(|policy| (policy.slot, (policy.incarnation, policy.table)))
-        .chain([
-            (SLOT_LAUNCHERS, (HOUSE_INCARNATION, snapshot.launchers_table)),
-            (SLOT_SELECTORS, (HOUSE_INCARNATION, snapshot.selectors_table)),
-        ])
-        .collect();
+    let expected = expected(snapshot);
     (0..).zip(heads).all(|(slot, head)| match expected.get(&slot) {
         Some((incarnation, table)) => head.incarnation == *incarnation && head.table == *table,
         None => head.incarnation == 0,
@@ -808,6 +840,14 @@ mod tests {
         let found = granted(&Bytes(b"/system.slice/web.service"), Rights::EXEC, &selectors, &maps).unwrap();
         assert_eq!(found.rule, 2, "a selector's rule is the slot");
         assert_eq!(observe(&maps, &store).unwrap().unwrap().policies[0].name, "web");
+        assert_eq!(observe_policies(&maps, &store).unwrap(), observe(&maps, &store).unwrap());
+        let mut other = maps.clone();
+        other.control.generation += 2;
+        assert_eq!(observe_policies(&other, &store).unwrap(), None, "of another generation");
+        let mut other = maps.clone();
+        let slot = observe(&maps, &store).unwrap().unwrap().policies[0].slot;
+        other.heads[names::head_index(other.control.generation, slot) as usize].incarnation += 1;
+        assert_eq!(observe_policies(&other, &store).unwrap(), None, "another policy has its slot");
         assert!(store.state.unwrap().pending.is_none());
     }
 

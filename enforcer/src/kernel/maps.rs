@@ -14,7 +14,7 @@ use aya::maps::{
 use enforcer_common::{
     abi::{
         ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, Counter, ExactKey, Grant, Head, Label, Pin,
-        PinKey, PortRange, PortSpan, PrefixKey, SLOTS,
+        PinKey, PortRange, PortSpan, PrefixKey, SLOTS, Slot,
     },
     maps::{self, head_index},
 };
@@ -152,6 +152,8 @@ pub trait Maps {
     fn set_control(&mut self, control: &Control) -> Result<(), MapFault>;
     /// All [`SLOTS`] heads of a generation.
     fn heads(&self, generation: u64) -> Result<Vec<Head>, MapFault>;
+    /// The head of one slot. `None` if there is no such slot.
+    fn head(&self, generation: u64, slot: Slot) -> Result<Option<Head>, MapFault>;
     /// Replaces all heads of a generation.
     fn set_heads(&mut self, generation: u64, heads: &[Head]) -> Result<(), MapFault>;
     /// Every exact name of every table.
@@ -182,6 +184,8 @@ pub trait Maps {
     fn ports(&self, first: u32, count: u32) -> Result<Vec<PortRange>, MapFault>;
     /// Writes a part of the port ranges.
     fn set_ports(&mut self, first: u32, ranges: &[PortRange]) -> Result<(), MapFault>;
+    /// What a cgroup is bound to.
+    fn binding(&self, cgroup: u64) -> Result<Option<Binding>, MapFault>;
     /// Every bound cgroup.
     fn bindings(&self) -> Result<Vec<(u64, Binding)>, MapFault>;
     /// Binds a cgroup.
@@ -219,8 +223,34 @@ pub struct BpfMaps {
     ports: PortMap,
     bindings: BindingMap,
     counters: CounterMap,
-    labels: MapData,
+    labels: Labels,
     sizes: Sizes,
+}
+
+/// What sticks to tasks.
+pub struct Labels(MapData);
+
+impl Labels {
+    /// Opens the map that is pinned in a directory.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(directory: &Path) -> Result<Self, OpenError> {
+        open::<u32, Label>(directory, maps::LABELS).map(Self)
+    }
+
+    /// The label of a process. `None` if no hook has met it.
+    ///
+    /// # Errors
+    /// [`MapFault`], with `ESRCH` if it is gone.
+    pub fn of(&self, process: BorrowedFd<'_>) -> Result<Option<Label>, MapFault> {
+        let Self(labels) = self;
+        sys::bpf::task_storage(labels.fd().as_fd(), process).map_err(|source| MapFault {
+            map: maps::LABELS,
+            operation: Operation::Read,
+            source,
+        })
+    }
 }
 
 impl BpfMaps {
@@ -248,7 +278,7 @@ impl BpfMaps {
             ports: typed::<u32, PortRange, _>(directory, maps::PORTS, Map::Array)?,
             bindings: typed::<u64, Binding, _>(directory, maps::BINDINGS, Map::HashMap)?,
             counters: typed::<u32, u64, _>(directory, maps::COUNTERS, Map::Array)?,
-            labels: open::<u32, Label>(directory, maps::LABELS)?,
+            labels: Labels::open(directory)?,
             sizes,
         })
     }
@@ -282,22 +312,10 @@ impl BpfMaps {
     /// [`MapFault`].
     pub fn label(&self, pid: u32) -> Result<Option<Label>, MapFault> {
         let Ok(process) = sys::pidfd_open(pid) else { return Ok(None) };
-        match self.label_of(process.as_fd()) {
+        match self.labels.of(process.as_fd()) {
             Err(error) if error.source.raw_os_error() == Some(libc::ESRCH) => Ok(None),
             other => other,
         }
-    }
-
-    /// The label of a process. `None` if no hook has met it.
-    ///
-    /// # Errors
-    /// [`MapFault`], with `ESRCH` if it is gone.
-    pub fn label_of(&self, process: BorrowedFd<'_>) -> Result<Option<Label>, MapFault> {
-        sys::bpf::task_storage(self.labels.fd().as_fd(), process).map_err(|source| MapFault {
-            map: maps::LABELS,
-            operation: Operation::Read,
-            source,
-        })
     }
 }
 
@@ -319,6 +337,16 @@ impl Maps for BpfMaps {
 
     fn heads(&self, generation: u64) -> Result<Vec<Head>, MapFault> {
         read_array(&self.heads, maps::HEADS, head_index(generation, 0), SLOTS)
+    }
+
+    fn head(&self, generation: u64, slot: Slot) -> Result<Option<Head>, MapFault> {
+        if slot >= SLOTS {
+            return Ok(None);
+        }
+        self.heads
+            .get(&head_index(generation, slot), 0)
+            .map(|Wire(head)| Some(head))
+            .map_err(|error| fault(maps::HEADS, Operation::Read, error))
     }
 
     fn set_heads(&mut self, generation: u64, heads: &[Head]) -> Result<(), MapFault> {
@@ -406,6 +434,14 @@ impl Maps for BpfMaps {
 
     fn set_ports(&mut self, first: u32, ranges: &[PortRange]) -> Result<(), MapFault> {
         write_array(&mut self.ports, maps::PORTS, first, ranges)
+    }
+
+    fn binding(&self, cgroup: u64) -> Result<Option<Binding>, MapFault> {
+        match self.bindings.get(&cgroup, 0) {
+            Ok(Wire(binding)) => Ok(Some(binding)),
+            Err(AyaError::KeyNotFound) => Ok(None),
+            Err(error) => Err(fault(maps::BINDINGS, Operation::Read, error)),
+        }
     }
 
     fn bindings(&self) -> Result<Vec<(u64, Binding)>, MapFault> {

@@ -10,7 +10,7 @@ use std::{
 use enforcer_common::{
     abi::{
         ARENA_CHUNK_CELLS, ArenaChunk, Binding, Control, ExactKey, Grant, Head, Pin, PinKey, PortRange,
-        PortSpan, PrefixKey, SLOTS,
+        PortSpan, PrefixKey, SLOTS, Slot,
     },
     decide::{Step, Tables},
     hash::Key,
@@ -166,6 +166,10 @@ impl Maps for FakeMaps {
         Ok(self.heads[from..from + SLOTS as usize].to_vec())
     }
 
+    fn head(&self, generation: u64, slot: Slot) -> Result<Option<Head>, MapFault> {
+        Ok((slot < SLOTS).then(|| self.heads[head_index(generation, slot) as usize]))
+    }
+
     fn set_heads(&mut self, generation: u64, heads: &[Head]) -> Result<(), MapFault> {
         assert_ne!(generation & 1, self.control.generation & 1, "heads in force must not be touched");
         let from = head_index(generation, 0) as usize;
@@ -277,6 +281,10 @@ impl Maps for FakeMaps {
             self.ports[first as usize + index] = *range;
         }
         Ok(())
+    }
+
+    fn binding(&self, cgroup: u64) -> Result<Option<Binding>, MapFault> {
+        Ok(self.bindings.get(&cgroup).copied())
     }
 
     fn bindings(&self) -> Result<Vec<(u64, Binding)>, MapFault> {

@@ -15,8 +15,11 @@ use enforcer_common::{
 const BPF_MAP_LOOKUP_ELEM: i64 = 1;
 const BPF_MAP_GET_NEXT_KEY: i64 = 4;
 const BPF_OBJ_GET: i64 = 7;
+const BPF_PROG_GET_NEXT_ID: i64 = 11;
+const BPF_MAP_GET_NEXT_ID: i64 = 12;
 const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
 const BPF_MAP_LOOKUP_BATCH: i64 = 24;
+const BPF_LINK_GET_NEXT_ID: i64 = 31;
 
 /// Elements per batch.
 const BATCH: u32 = 4096;
@@ -123,6 +126,45 @@ fn collect_link_ids(directory: &Path, ids: &mut BTreeMap<String, u32>) {
         object_info(&fd, &mut info).expect("asking for a link's id");
         // struct bpf_link_info: type, id, prog_id, …
         ids.insert(path.to_string_lossy().into_owned(), info[1]);
+    }
+}
+
+/// How many BPF objects the kernel holds, whoever made them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Programs.
+    pub programs: usize,
+    /// Maps.
+    pub maps: usize,
+    /// Links.
+    pub links: usize,
+}
+
+impl Loaded {
+    /// Counts them.
+    ///
+    /// # Panics
+    /// When the kernel does not tell.
+    #[must_use]
+    pub fn now() -> Self {
+        let count = |command| {
+            let (mut id, mut count) = (0, 0);
+            loop {
+                // start_id, next_id.
+                let mut attributes = [0; 16];
+                attributes[0] = id;
+                match bpf(command, &mut attributes) {
+                    Ok(_) => (id, count) = (attributes[0] >> 32, count + 1),
+                    Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return count,
+                    Err(error) => panic!("listing BPF objects: {error}"),
+                }
+            }
+        };
+        Self {
+            programs: count(BPF_PROG_GET_NEXT_ID),
+            maps: count(BPF_MAP_GET_NEXT_ID),
+            links: count(BPF_LINK_GET_NEXT_ID),
+        }
     }
 }
 

@@ -11,6 +11,8 @@ mod agreement;
 mod binding;
 #[path = "kernel/capacity.rs"]
 mod capacity;
+#[path = "kernel/churn.rs"]
+mod churn;
 #[path = "kernel/commands.rs"]
 mod commands;
 #[path = "kernel/containers.rs"]

@@ -8,6 +8,8 @@
 mod environment;
 #[path = "systemd/nginx.rs"]
 mod nginx;
+#[path = "systemd/no_gap.rs"]
+mod no_gap;
 #[path = "systemd/shipped_unit.rs"]
 mod shipped_unit;
 #[path = "systemd/standard_streams.rs"]

@@ -25,9 +25,24 @@ const ALLOWED: &str = "/var/tmp/allowed";
 const POLICIES: &str = "/etc/enforcer/policies.d";
 const PINS: &str = "/sys/fs/bpf/enforcer";
 
-/// A service that reads what it should not, and its twin, which nobody restricts.
-const ATTACK: &str = "early-attack.service";
-const TWIN: &str = "early-twin.service";
+/// When services start that read what they should not: a name, and what their units say about their order.
+const EARLY: &[(&str, &str)] = &[
+    // Like any service: after basic.target.
+    ("usual", "WantedBy=multi-user.target"),
+    // Before basic.target, by the order that our unit has of itself.
+    ("sysinit", "DefaultDependencies=no After=sysinit.target Before=basic.target WantedBy=basic.target"),
+    // As early as can be, and after ours because it says so.
+    ("first", "DefaultDependencies=no After=enforcer.service Before=sysinit.target WantedBy=sysinit.target"),
+];
+
+/// The unit of one of these, and that of its twin, which nobody restricts.
+fn early(name: &str) -> [String; 2] {
+    ["attack", "twin"].map(|role| format!("{name}-{role}.service"))
+}
+
+/// A service that is there before ours: it reads what it should not until it is refused, and says so by this status.
+const BEFORE: &str = "before-ours.service";
+const REFUSED_LATER: &str = "3";
 
 /// Directories of the machine's own.
 const DIRECTORIES: &[&str] = &["/etc/enforcer", "/var/lib/enforcer", "/var/log/enforcer", "/run/enforcer"];
@@ -109,20 +124,40 @@ fn configure(cgroup: &Cgroup) {
     let options = format!("--insecure-unsigned {}", SIZES.join(" "));
     fs::write(drop_in, format!("[Service]\nEnvironment=\"ENFORCER_OPTIONS={options}\"\n")).unwrap();
     let listed = Policy::of("listed", cgroup).allow("file.read", ALLOWED);
-    let early = Policy::bare("early", "unit", ATTACK)
-        .allow("exec.allow", "/usr/bin/busybox")
-        .allow("file.read", ALLOWED);
-    for policy in [listed, early] {
+    let bare = |name: &str, unit: &str| {
+        Policy::bare(name, "unit", unit).allow("exec.allow", "/usr/bin/busybox").allow("file.read", ALLOWED)
+    };
+    let early_ones = EARLY.iter().map(|(name, _)| bare(name, &early(name)[0]));
+    for policy in early_ones.chain([listed, bare("before", BEFORE)]) {
         fs::write(Path::new(POLICIES).join(format!("{}.toml", policy.name())), policy.to_toml()).unwrap();
     }
-    for unit in [ATTACK, TWIN] {
+    let install = |unit: &str, order: &str, service: &str| {
+        let (order, wanted_by): (Vec<&str>, Vec<&str>) =
+            order.split(' ').partition(|setting| !setting.starts_with("WantedBy="));
         let text = format!(
-            "[Service]\nType=oneshot\nExecStart=/usr/bin/busybox cat {ALLOWED}\n\
-             ExecStart=/usr/bin/busybox cat {SECRET}\n[Install]\nWantedBy=multi-user.target\n"
+            "[Unit]\n{}\n[Service]\n{service}\n[Install]\n{}\n",
+            order.join("\n"),
+            wanted_by.join("\n")
         );
         fs::write(Path::new("/etc/systemd/system").join(unit), text).unwrap();
         done(&["systemctl", "enable", unit]);
+    };
+    for (name, order) in EARLY {
+        for unit in early(name) {
+            let reads = format!(
+                "Type=oneshot\nExecStart=/usr/bin/busybox cat {ALLOWED}\nExecStart=/usr/bin/busybox cat {SECRET}"
+            );
+            install(&unit, order, &reads);
+        }
     }
+    // Ours waits until it has read once.
+    let order =
+        "DefaultDependencies=no Before=enforcer.service Before=sysinit.target WantedBy=sysinit.target";
+    let reads = format!(
+        "Type=exec\nNice=19\nExecStartPre=/usr/bin/busybox cat {SECRET}\n\
+         ExecStart=/usr/bin/busybox sh -c 'while busybox cat {SECRET}; do :; done; exit {REFUSED_LATER}'"
+    );
+    install(BEFORE, order, &reads);
     done(&["systemctl", "daemon-reload"]);
 }
 
@@ -190,24 +225,38 @@ fn installed_configured_and_upgraded_under_attack() {
 
 #[test]
 fn after_a_reboot_services_start_under_their_policies_until_the_purge() {
-    let ended = |unit| (units::property(unit, "Result"), units::property(unit, "ExecMainStatus"));
+    let ended = |unit: &str| (units::property(unit, "Result"), units::property(unit, "ExecMainStatus"));
+    let exited = |unit: &str| units::property(unit, "ExecMainExitTimestampMonotonic");
     let pair = |result: &str, status: &str| (result.to_owned(), status.to_owned());
+    let has_ended = |unit: &str| !["activating", "active"].contains(&&*units::property(unit, "ActiveState"));
     wait::until("the early services' end", wait::SOON * 3, || {
-        [ATTACK, TWIN].iter().all(|unit| units::property(unit, "ActiveState") != "activating").then_some(())
+        let all = EARLY.iter().flat_map(|(name, _)| early(name)).chain([BEFORE.to_owned()]);
+        all.into_iter().all(|unit| has_ended(&unit)).then_some(())
     });
     assert!(units::is_active(UNIT), "{}", units::state(UNIT));
-    assert_eq!(ended(TWIN), pair("success", "0"), "{}", units::state(TWIN));
-    assert_eq!(ended(ATTACK), pair("exit-code", "1"), "{}", units::state(ATTACK));
-    let refusals = || {
+    let refusals = |policy: &str| {
         let log = fs::read_to_string("/var/log/enforcer/events.jsonl").unwrap();
         // By the policy: the name of the unit is looked up when the event arrives, and the unit's cgroup may be gone then.
-        let of_early = |line: &&str| line.contains("\"early\"") && line.contains("denied");
-        log.lines().filter(of_early).map(str::to_owned).collect::<Vec<_>>()
+        let of_policy = |line: &&str| line.contains(&format!("\"{policy}\"")) && line.contains("denied");
+        log.lines().filter(of_policy).map(str::to_owned).collect::<Vec<_>>()
     };
-    let events = wait::until("the event of the refusal", wait::SOON, || {
-        Some(refusals()).filter(|all| !all.is_empty())
-    });
-    assert!(events.len() == 1 && events[0].contains(SECRET), "{events:?}");
+    let one_refusal = |policy: &str| {
+        let events = wait::until("the event of the refusal", wait::SOON, || {
+            Some(refusals(policy)).filter(|all| !all.is_empty())
+        });
+        assert!(events.len() == 1 && events[0].contains(SECRET), "{events:?}");
+    };
+    for (name, _) in EARLY {
+        let [attack, twin] = early(name);
+        assert_eq!(ended(&twin), pair("success", "0"), "{}", units::state(&twin));
+        // The first attempt is the only one.
+        assert_eq!(ended(&attack), pair("exit-code", "1"), "{}", units::state(&attack));
+        one_refusal(name);
+        println!("   {attack}: refused at {} us after the start of the kernel", exited(&attack));
+    }
+    // What is there before ours is unrestricted until then, and restricted from then on.
+    assert_eq!(ended(BEFORE), pair("exit-code", REFUSED_LATER), "{}", units::state(BEFORE));
+    one_refusal("before");
     let cgroup = Cgroup::create("package");
     assert!(is_refused(&cgroup));
 

@@ -21,12 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ROOT: &str = "/enforcer-test/pod-*";
 
 /// The base policy: nothing runs but the program that holds a pod's namespaces.
-fn base() -> Policy {
+pub(crate) fn base() -> Policy {
     Policy::bare("base", "container-roots", ROOT).allow("exec.allow", &pause().to_string_lossy())
 }
 
 /// A policy for containers of this name.
-fn named(name: &str) -> Policy {
+pub(crate) fn named(name: &str) -> Policy {
     Policy::selecting(name, "container.name", name)
 }
 
@@ -42,7 +42,7 @@ fn ask(cgroup: &str, name: &str) -> Reply {
     wire::ask(Path::new(wire::SOCKET), &request, PATIENCE).expect("the daemon answers")
 }
 
-fn bind(cgroup: &Cgroup, name: &str) {
+pub(crate) fn bind(cgroup: &Cgroup, name: &str) {
     assert_eq!(ask(cgroup.path(), name), Reply::Bound { policy: name.into() });
 }
 
@@ -213,6 +213,36 @@ fn a_task_under_a_policy_cannot_ask() {
     let output = ask_from(Place::Host);
     assert!(output.status.success(), "the host may: {output:?}");
     assert!(starts(&victim, Path::new(&program())));
+}
+
+/// When the daemon starts it names the containers that nobody has admitted, but for those that do what their base policy
+/// is there for.
+#[test]
+fn a_pod_s_sandbox_is_no_stray() {
+    let mut enforcer = Enforcer::ready();
+    if baseline_only() {
+        return;
+    }
+    let resident = |cgroup: &Cgroup| {
+        let program = pause().to_string_lossy().into_owned();
+        let mut actor = Actor::start_as(Place::Joining(cgroup), &program).unwrap();
+        assert!(!actor.perform(&["open-read", "/nowhere"]).ok);
+        actor
+    };
+    enforcer.apply(&[]);
+    let stray = Cgroup::create("pod-stray");
+    let _before = resident(&stray);
+    enforcer.apply(&[&base()]);
+    let sandbox = Cgroup::create("pod-sandbox");
+    let _held = resident(&sandbox);
+    let _empty = Cgroup::create("pod-empty");
+    let mark = enforcer.mark();
+    enforcer.kill_daemon();
+    enforcer.start_daemon();
+    enforcer.barrier();
+    let events = enforcer.log().containers_since(mark);
+    let events: Vec<_> = events.iter().map(|event| (event.text("result"), event.text("cgroup"))).collect();
+    assert_eq!(events, [("unadmitted", stray.path())]);
 }
 
 /// Without a daemon, and with one that hangs, the hook refuses in time.

@@ -11,31 +11,38 @@ use enforcer_vm_tests::policy::Policy;
 use enforcer_vm_tests::units::{self, UnitFile};
 use enforcer_vm_tests::wait;
 
-const UNIT: &str = "enforcer.service";
+pub(crate) const UNIT: &str = "enforcer.service";
+/// Where the unit has its program.
+pub(crate) const PROGRAM: &str = "/usr/bin/enforcer";
 const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/enforcer.service"));
 const POLICIES: &str = "/etc/enforcer/policies.d";
 
 /// The program where the unit file has it, and a policy; gone when this is dropped.
-struct Installed {
+pub(crate) struct Installed {
     _unit: UnitFile,
     _options: UnitFile,
 }
 
 impl Installed {
     fn new() -> Self {
-        fs::copy(installed("enforcer"), "/usr/bin/enforcer").unwrap();
+        Self::with("")
+    }
+
+    /// With more lines in the drop-in's section about the service.
+    pub(crate) fn with(lines: &str) -> Self {
+        fs::copy(installed("enforcer"), PROGRAM).unwrap();
         fs::create_dir_all(POLICIES).unwrap();
         let options = format!("--insecure-unsigned {}", SIZES.join(" "));
         Self {
             _unit: UnitFile::unit(UNIT, TEXT),
             _options: UnitFile::drop_in(
                 UNIT,
-                &format!("[Service]\nEnvironment=\"ENFORCER_OPTIONS={options}\"\n"),
+                &format!("[Service]\nEnvironment=\"ENFORCER_OPTIONS={options}\"\n{lines}"),
             ),
         }
     }
 
-    fn write(name: &str, policy: &Policy) {
+    pub(crate) fn write(name: &str, policy: &Policy) {
         fs::write(Path::new(POLICIES).join(format!("{name}.toml")), policy.to_toml()).unwrap();
     }
 }
@@ -44,7 +51,7 @@ impl Drop for Installed {
     fn drop(&mut self) {
         let _ = units::systemctl(&["stop", UNIT]);
         let _ = fs::remove_dir_all(POLICIES);
-        let _ = fs::remove_file("/usr/bin/enforcer");
+        let _ = fs::remove_file(PROGRAM);
     }
 }
 

@@ -71,7 +71,11 @@ impl Pod {
             dns: Some(Dns { servers: vec!["127.0.0.1".into()] }),
             labels: HashMap::from([("app".into(), name.into())]),
             linux: Some(PodLinux {
-                cgroup_parent: format!("/kubepods/burstable/pod{uid}"),
+                cgroup_parent: if super::node::cgroups_are_systemd_s() {
+                    format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_"))
+                } else {
+                    format!("/kubepods/burstable/pod{uid}")
+                },
                 security: Some(Security { namespaces: Some(namespaces) }),
             }),
         };

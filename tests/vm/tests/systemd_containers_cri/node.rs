@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -29,8 +30,10 @@ pub(crate) fn ready() {
     static READY: OnceLock<[UnitFile; 3]> = OnceLock::new();
     READY.get_or_init(|| {
         fs::create_dir_all(SCRATCH).unwrap();
+        install_packages();
         let configuration = format!("{SCRATCH}/containerd.toml");
-        fs::write(&configuration, CONFIGURATION.replace("TIMEOUT", &TIMEOUT.as_secs().to_string())).unwrap();
+        let text = CONFIGURATION.replace("TIMEOUT", &TIMEOUT.as_secs().to_string());
+        fs::write(&configuration, text.replace("BY_SYSTEMD", &cgroups_are_systemd_s().to_string())).unwrap();
         let containerd = UnitFile::drop_in(
             CONTAINERD,
             &format!("[Service]\nExecStart=\nExecStart=/usr/bin/containerd --config {configuration}\n"),
@@ -47,6 +50,33 @@ pub(crate) fn ready() {
     });
 }
 
+/// Installs the packages in the directory that `ENFORCER_VM_PACKAGES` names: other versions of containerd and runc than the
+/// guest has.
+fn install_packages() {
+    if let Some(directory) = std::env::var_os("ENFORCER_VM_PACKAGES") {
+        let packages = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let packages: Vec<_> =
+            packages.filter(|file| file.extension().is_some_and(|extension| extension == "deb")).collect();
+        assert!(!packages.is_empty(), "no packages to install");
+        command(Command::new("dpkg").args(["--force-confnew", "--install"]).args(packages));
+    }
+    for program in ["containerd", "runc"] {
+        let version = command(Command::new(program).arg("--version"));
+        println!("{}", version.lines().next().unwrap_or_default());
+    }
+}
+
+fn command(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Whether systemd makes the containers' cgroups (`ENFORCER_VM_CGROUP_DRIVER=systemd`) and not runc itself.
+pub(crate) fn cgroups_are_systemd_s() -> bool {
+    std::env::var_os("ENFORCER_VM_CGROUP_DRIVER").is_some_and(|driver| driver == "systemd")
+}
+
 const CONFIGURATION: &str = r#"version = 2
 
 [plugins."io.containerd.nri.v1.nri"]
@@ -56,6 +86,12 @@ plugin_request_timeout = "TIMEOUTs"
 
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "localhost/pause:1"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+SystemdCgroup = BY_SYSTEMD
 "#;
 
 /// Starts containerd, or starts it anew, and waits until it answers.
