@@ -57,6 +57,13 @@ pub struct Claim<'a> {
 }
 
 impl Subject {
+    /// What its label says.
+    #[inline(always)]
+    pub fn claim(&self) -> Claim<'_> {
+        // SAFETY: as in `set_arming`; read only.
+        Claim { label: unsafe { &*self.label }, generation: self.maps.generation }
+    }
+
     /// Notes that an entering task is starting the workload's own program (or, after all, another launcher).
     #[inline(always)]
     pub fn set_arming(&self, arming: bool) {

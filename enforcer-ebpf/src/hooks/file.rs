@@ -245,6 +245,9 @@ pub fn file_receive(ctx: LsmContext) -> i32 {
             return PASS;
         }
         let needed = needed_by_mode(file.get::<u32>(Field::FileMode));
+        if cache::allows(subject.claim(), file, needed) {
+            return PASS;
+        }
         point.decide_file(subject, file, needed)
     })
 }

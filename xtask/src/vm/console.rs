@@ -17,8 +17,14 @@ const BROKEN: &[&str] = &[
     "Kernel stack is corrupted",
 ];
 
-/// The first line that shows the kernel broke, if any.
+/// Where a register dump says that a BPF program ran. Such a crash is ours: the verifier can be wrong about a pointer.
+const IN_PROGRAM: &str = "RIP: 0010:bpf_prog_";
+
+/// The first line that shows the kernel broke, if any, and not in a program of ours.
 pub(crate) fn kernel_crash(log: &str) -> Option<&str> {
+    if log.contains(IN_PROGRAM) {
+        return None;
+    }
     log.lines().find(|line| BROKEN.iter().any(|mark| line.contains(mark))).map(str::trim_end)
 }
 
@@ -48,6 +54,11 @@ mod tests {
             ("[    0.9] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\n", false),
             ("[    0.9] Kernel panic - not syncing: VFS: Unable to mount root fs\n", false),
             ("[    5.0] traps: actor[77] general protection fault ip:1 sp:2 error:0\n", false),
+            (
+                "[    9.9] BUG: kernel NULL pointer dereference, address: 28\n[    9.9] Oops: 0000 [#1]\n\
+                 [    9.9] RIP: 0010:bpf_prog_4a0c89d2f1e6b7aa_path_mknod+0x1f2/0x9c4\n",
+                false,
+            ),
             ("[    5.0] WARNING: CPU: 0 PID: 1 at kernel/x.c:1\n", false),
             ("", false),
         ];
