@@ -144,14 +144,14 @@ fn lasted(from: &str, to: &str) -> Duration {
     at(to).saturating_sub(at(from))
 }
 
-/// Kills the daemon for a while, each time once it is as old as `mercy` says; looks whenever `every` has passed. Returns
-/// how often it was killed.
+/// Kills the daemon for a while, each time once it is as old as `mercy` says, and at least once; looks whenever `every`
+/// has passed. Returns how often it was killed.
 fn hammer(siege: &mut Siege, length: Duration, every: Duration, mut mercy: impl FnMut() -> Duration) -> u64 {
     let began = Instant::now();
     let (mut alive, mut dead): (Option<(Pid, Instant, Duration)>, Option<Pid>) = (None, None);
     let mut kills = 0_u64;
     let mut next = began;
-    while began.elapsed() < length {
+    while began.elapsed() < length || (kills == 0 && began.elapsed() < READY) {
         next += every;
         // A tick of the hammer: nobody is waited for.
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
