@@ -114,8 +114,8 @@ pub fn socket_setsockopt(ctx: LsmContext) -> i32 {
 /// A transport address: none if the request carries none that is judged.
 type Address = Option<([u8; 16], u16)>;
 
-/// Reads a socket address that the kernel has copied. `unspecified` says what `AF_UNSPEC` stands for: UDP over IPv4 takes it for `AF_INET` when
-/// sending and binding.
+/// Reads a socket address that the kernel has copied. `unspecified` says what `AF_UNSPEC` stands for: UDP over IPv4 takes it
+/// for `AF_INET` when sending and binding.
 #[inline(always)]
 fn read_address(from: Raw, len: i32, unspecified: u16) -> Result<Address, Fault> {
     if from.is_null() || len < 2 {

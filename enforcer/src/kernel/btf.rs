@@ -184,9 +184,14 @@ impl KernelTypes {
     /// # Errors
     /// [`BtfError::Damaged`].
     pub fn field_place(&self, structure: &str, path: &str) -> Result<Option<Place>, BtfError> {
+        Ok(self.holder(structure, path)?.map(|(_, place)| place))
+    }
+
+    /// The first of the structs of this name that has the field, and where.
+    fn holder(&self, structure: &str, path: &str) -> Result<Option<(u32, Place)>, BtfError> {
         for id in self.structures.get(structure).into_iter().flatten() {
             if let Some(place) = self.descend(*id, path, 0)? {
-                return Ok(Some(place));
+                return Ok(Some((*id, place)));
             }
         }
         Ok(None)
@@ -220,12 +225,7 @@ impl KernelTypes {
     /// # Errors
     /// [`BtfError::Damaged`].
     pub fn structure_with(&self, field: Field) -> Result<Option<u32>, BtfError> {
-        for id in self.structures.get(field.structure()).into_iter().flatten() {
-            if self.descend(*id, field.path(), 0)?.is_some() {
-                return Ok(Some(*id));
-            }
-        }
-        Ok(None)
+        Ok(self.holder(field.structure(), field.path())?.map(|(id, _)| id))
     }
 
     fn index(&mut self, id: u32, at: usize) -> Result<(), BtfError> {

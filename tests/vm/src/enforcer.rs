@@ -88,6 +88,18 @@ pub fn decides_each_time() -> bool {
     std::env::var_os("ENFORCER_VM_NO_CACHE").is_some()
 }
 
+/// The number that a variable asks for; else `usual` on 6.12, and `elsewhere` on the other kernels: an emulated processor
+/// has its limits.
+///
+/// # Panics
+/// When it asks for something else than a number.
+#[must_use]
+pub fn asked(variable: &str, usual: usize, elsewhere: usize) -> usize {
+    let asked = std::env::var(variable).ok().map(|text| text.parse().expect("a number"));
+    let kernel = std::env::var("ENFORCER_VM_KERNEL").unwrap_or_default();
+    asked.unwrap_or(if kernel.starts_with("6.12.") { usual } else { elsewhere })
+}
+
 /// A turn with the enforcer. While one exists, no other test has one.
 pub struct Enforcer {
     shared: MutexGuard<'static, Shared>,

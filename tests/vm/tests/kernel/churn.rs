@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use enforcer_vm_tests::actor::{self, Place, program};
 use enforcer_vm_tests::cgroup::Cgroup;
-use enforcer_vm_tests::enforcer::{Enforcer, baseline_only};
+use enforcer_vm_tests::enforcer::{Enforcer, asked, baseline_only};
 use enforcer_vm_tests::pins;
 
 use super::containers::{base, bind, named};
@@ -17,13 +17,6 @@ const WINDOW: usize = 100;
 
 /// What the daemon may grow to.
 const MOST_KIB: u64 = 100 << 10;
-
-/// How many in all: `ENFORCER_VM_CGROUPS`, else few on an emulated processor.
-fn count() -> usize {
-    let asked = std::env::var("ENFORCER_VM_CGROUPS").ok().map(|text| text.parse().expect("a number"));
-    let kernel = std::env::var("ENFORCER_VM_KERNEL").unwrap_or_default();
-    asked.unwrap_or(if kernel.starts_with("6.12.") { 500 } else { 120 })
-}
 
 /// The most memory that a process has had.
 fn peak_kib(pid: u32) -> u64 {
@@ -57,7 +50,7 @@ fn cgroups_that_come_and_go_leave_nothing_behind() {
     enforcer.apply(&[&base(), &named("churn")]);
     let daemon = enforcer.daemon_pid().unwrap();
     let (before, used) = (pins::entries(), cpu_time(daemon));
-    let count = count();
+    let count = asked("ENFORCER_VM_CGROUPS", 500, 120);
     let mut waited = Vec::with_capacity(count);
     let mut alive = VecDeque::new();
     let began = Instant::now();

@@ -7,7 +7,7 @@ use std::path::Path;
 use enforcer_common::abi::Counter;
 use enforcer_vm_tests::actor::{Actor, Place};
 use enforcer_vm_tests::cgroup::Cgroup;
-use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, baseline_only, decides_each_time};
+use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, asked, baseline_only, decides_each_time};
 use enforcer_vm_tests::policy::Policy;
 use enforcer_vm_tests::random::Random;
 use enforcer_vm_tests::{pins, wait};
@@ -233,7 +233,7 @@ fn random_changes_never_leave_a_wrong_answer() {
     let mut random = Random::seeded();
     mount(NOTHING, "/", NOTHING, MsFlags::MS_PRIVATE | MsFlags::MS_REC, NOTHING).unwrap();
     let mut tree = Tree::new(&world.root);
-    let opens = std::env::var("ENFORCER_VM_OPENS").ok().and_then(|text| text.parse().ok()).unwrap_or(OPENS);
+    let opens = asked("ENFORCER_VM_OPENS", OPENS, OPENS);
     let (mut done, mut allowed, mut refused) = (0, 0, 0);
     let remembered = pins::counter(Counter::Remembered);
     while done < opens {

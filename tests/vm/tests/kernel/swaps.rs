@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use enforcer_vm_tests::actor::{Actor, Place, op};
 use enforcer_vm_tests::cgroup::Cgroup;
-use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, baseline_only};
+use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, asked, baseline_only};
 use enforcer_vm_tests::pins;
 use enforcer_vm_tests::policy::Policy;
 use enforcer_vm_tests::scenario::copy_of_actor;
@@ -16,9 +16,7 @@ use serde_json::json;
 /// How many swaps: `ENFORCER_VM_SWAPS`, else a thousand on 6.12 and two hundred elsewhere: a swap takes half a second of
 /// an emulated processor.
 fn swaps() -> usize {
-    let asked = std::env::var("ENFORCER_VM_SWAPS").ok().and_then(|text| text.parse().ok());
-    let kernel = std::env::var("ENFORCER_VM_KERNEL").unwrap_or_default();
-    asked.unwrap_or(if kernel.starts_with("6.12.") { 1000 } else { 200 })
+    asked("ENFORCER_VM_SWAPS", 1000, 200)
 }
 
 /// How many of them, in addition, by the command line.

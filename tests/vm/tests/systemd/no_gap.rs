@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use enforcer_vm_tests::actor::installed;
-use enforcer_vm_tests::enforcer::{Enforcer, baseline_only, run, shown};
+use enforcer_vm_tests::enforcer::{Enforcer, asked, baseline_only, run, shown};
 use enforcer_vm_tests::random::Random;
 use enforcer_vm_tests::siege::Siege;
 use enforcer_vm_tests::{other_build, pins, units, wait};
@@ -33,13 +33,6 @@ const NEWCOMERS: u64 = 20;
 const AT_ONCE: &str = "RestartSec=0\n";
 
 const EVENT_LOG: &str = "/var/log/enforcer/events.jsonl";
-
-/// What a variable asks for, else this on 6.12, else that: elsewhere less, as an emulated processor has its limits.
-fn asked(variable: &str, usual: u64, elsewhere: u64) -> u64 {
-    let asked = std::env::var(variable).ok().map(|text| text.parse().expect("a number"));
-    let kernel = std::env::var("ENFORCER_VM_KERNEL").unwrap_or_default();
-    asked.unwrap_or(if kernel.starts_with("6.12.") { usual } else { elsewhere })
-}
 
 /// The shipped unit with a workload under siege.
 struct Scene {
@@ -179,7 +172,7 @@ fn a_daemon_that_is_killed_all_the_time_leaves_no_gap() {
     }
     let mut scene = Scene::set("hammered", AT_ONCE);
     let mut random = Random::seeded();
-    let length = Duration::from_secs(asked("ENFORCER_VM_HAMMER", 10, 4));
+    let length = Duration::from_secs(asked("ENFORCER_VM_HAMMER", 10, 4) as u64);
     let start_up = start_up();
     let (links, restarts) = (pins::link_ids(), || units::property(UNIT, "NRestarts").parse::<u64>().unwrap());
     let at_most = usize::try_from(start_up.as_millis()).unwrap() * 5 / 4;
@@ -250,9 +243,7 @@ fn upgrades_in_a_row_leave_no_gap() {
     let builds = [other, own];
     let mut takes = Duration::ZERO;
     let mut kills = 0;
-    for (at, (build, digest)) in
-        builds.iter().zip(&digests).cycle().take(upgrades.try_into().unwrap()).enumerate()
-    {
+    for (at, (build, digest)) in builds.iter().zip(&digests).cycle().take(upgrades).enumerate() {
         let before = pins::link_ids();
         let began = Instant::now();
         let staged = format!("{PROGRAM}.dpkg-new");

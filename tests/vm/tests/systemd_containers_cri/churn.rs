@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use enforcer_vm_tests::enforcer::{Enforcer, baseline_only};
+use enforcer_vm_tests::enforcer::{Enforcer, asked, baseline_only};
 
 use super::cri::Pod;
 use super::image::{self, ACTOR, EVIL, named};
@@ -30,7 +30,7 @@ fn no_program_starts_unjudged() {
     if baseline_only() {
         return;
     }
-    let starts = std::env::var("ENFORCER_VM_STARTS").map_or(STARTS, |count| count.parse().unwrap());
+    let starts = asked("ENFORCER_VM_STARTS", STARTS, STARTS);
     enforcer.apply(&[&image::base(), &named("row")]);
     let mut plugin = Some(Plugin::start());
     let pod = Pod::run("shop", "row");

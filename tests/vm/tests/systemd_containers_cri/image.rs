@@ -120,7 +120,9 @@ fn pack(root: &Path, archive: &Path) {
     run(Command::new("tar").arg("-cf").arg(archive).arg("-C").arg(root).arg("."));
 }
 
-fn run(command: &mut Command) {
+/// Runs a command that has to work; what it says.
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

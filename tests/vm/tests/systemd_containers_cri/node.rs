@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -58,18 +58,12 @@ fn install_packages() {
         let packages: Vec<_> =
             packages.filter(|file| file.extension().is_some_and(|extension| extension == "deb")).collect();
         assert!(!packages.is_empty(), "no packages to install");
-        command(Command::new("dpkg").args(["--force-confnew", "--install"]).args(packages));
+        image::run(Command::new("dpkg").args(["--force-confnew", "--install"]).args(packages));
     }
     for program in ["containerd", "runc"] {
-        let version = command(Command::new(program).arg("--version"));
+        let version = image::run(Command::new(program).arg("--version"));
         println!("{}", version.lines().next().unwrap_or_default());
     }
-}
-
-fn command(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Whether systemd makes the containers' cgroups (`ENFORCER_VM_CGROUP_DRIVER=systemd`) and not runc itself.
