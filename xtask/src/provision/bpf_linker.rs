@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::cargo_tool;
 use crate::{process, ui};
 
 /// 0.11 and later want a system LLVM; this one uses rustc's own.
@@ -15,11 +16,9 @@ pub(crate) fn ensure() -> Result<()> {
     if installed().is_some_and(|version| version == VERSION) {
         return Ok(());
     }
-    let step = ui::step(format!("building bpf-linker {VERSION} (about two minutes)"));
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["install", "bpf-linker", "--version", VERSION, "--locked", "--force"]);
-    // Not inside a workspace, whose settings and target directory are not for this.
-    cargo.current_dir("/").env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
+    let step = ui::step(format!("building bpf-linker {VERSION} (about a minute)"));
+    let mut cargo = cargo_tool::installer("bpf-linker", VERSION);
+    cargo.arg("--force").env_remove("CARGO_TARGET_DIR");
     process::output(&mut cargo).context("installing bpf-linker")?;
     step.done();
     Ok(())

@@ -25,16 +25,25 @@ impl CargoTool {
     pub(crate) fn ensure(&self, cache: &Cache) -> Result<PathBuf> {
         let (name, version) = (self.name, self.version);
         let root = cache.get_or_make(&format!("tools/{name}-{version}"), |root| {
-            let step = ui::step(format!("building {name} {version} (about two minutes)"));
+            let step = ui::step(format!("building {name} {version} (about a minute)"));
             let build = tempfile::tempdir().context("creating a temporary directory")?;
-            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            cargo.args(["install", name, "--version", version, "--locked", "--root"]).arg(root);
-            // Not inside a workspace, whose settings and target directory are not for this.
-            cargo.current_dir("/").env("CARGO_TARGET_DIR", build.path()).env_remove("RUSTFLAGS");
+            let mut cargo = installer(name, version);
+            cargo.arg("--root").arg(root).env("CARGO_TARGET_DIR", build.path());
             process::output(&mut cargo).with_context(|| format!("installing {name}"))?;
             step.done();
             Ok(())
         })?;
         Ok(root.join("bin").join(name))
     }
+}
+
+/// `cargo install` of a program from the registry, outside every workspace, whose settings and target directory are not
+/// for this.
+pub(super) fn installer(name: &str, version: &str) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["install", name, "--version", version, "--locked"]).current_dir("/").env_remove("RUSTFLAGS");
+    // These programs run for seconds: what optimising them takes is never won back.
+    cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_LTO", "off");
+    cargo.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
+    cargo
 }

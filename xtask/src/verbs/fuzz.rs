@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::paths::{self, Cache};
 use crate::{process, provision, ui};
@@ -33,8 +33,7 @@ impl Args {
 /// everything that is not a panic.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address --cfg fuzzing -Cdebug-assertions \
-    -Ccodegen-units=1";
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address --cfg fuzzing -Cdebug-assertions";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -49,15 +48,26 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     }
     provision::for_build(&Cache::open()?)?;
     build(&package)?;
-    let mut failed = Vec::new();
-    for target in &targets {
-        if let Err(error) = fuzz(target, args.time) {
-            ui::error(&format!("{target}: {error:#}"));
-            failed.push(target.as_str());
-        }
-    }
-    ui::out(&format!("{} targets fuzzed for {} s each, {} failed", targets.len(), args.time, failed.len()));
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // A fuzzer is one thread.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let failed: usize = targets.chunks(processors).map(|targets| together(targets, args.time)).sum();
+    ui::out(&format!("{} targets fuzzed for {} s each, {failed} failed", targets.len(), args.time));
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs targets beside each other; how many failed.
+fn together(targets: &[String], seconds: u64) -> usize {
+    let alone = targets.len() == 1;
+    std::thread::scope(|scope| {
+        let fuzzers: Vec<_> =
+            targets.iter().map(|target| scope.spawn(move || fuzz(target, seconds, alone))).collect();
+        let results = targets.iter().zip(fuzzers).map(|(target, fuzzer)| {
+            let result =
+                fuzzer.join().unwrap_or_else(|_| Err(anyhow!("the thread that waits for it panicked")));
+            result.inspect_err(|error| ui::error(&format!("{target}: {error:#}"))).is_err()
+        });
+        results.filter(|failed| *failed).count()
+    })
 }
 
 fn targets(package: &Path) -> Result<Vec<String>> {
@@ -89,7 +99,8 @@ fn build(package: &Path) -> Result<()> {
     Ok(())
 }
 
-fn fuzz(target: &str, seconds: u64) -> Result<()> {
+/// Runs one target. What it says is shown at once when it runs alone, and in one piece otherwise.
+fn fuzz(target: &str, seconds: u64, alone: bool) -> Result<()> {
     let (corpus, artifacts) =
         (directory().join("corpus").join(target), directory().join("artifacts").join(target));
     for directory in [&corpus, &artifacts] {
@@ -103,7 +114,14 @@ fn fuzz(target: &str, seconds: u64) -> Result<()> {
     if seeds.is_dir() {
         program.arg(seeds);
     }
-    let status = program.status().with_context(|| format!("starting {target}"))?;
+    let starting = || format!("starting {target}");
+    let status = if alone {
+        program.status().with_context(starting)?
+    } else {
+        let output = program.output().with_context(starting)?;
+        ui::note(String::from_utf8_lossy(&output.stderr).trim_end());
+        output.status
+    };
     if !status.success() {
         bail!("{status}; the input is in {}", artifacts.display());
     }
