@@ -18,7 +18,7 @@ use openssl::{
     x509::{X509, X509StoreContext, store::X509StoreBuilder, verify::X509VerifyFlags},
 };
 
-use super::{Digest, Identity, credential};
+use super::{Digest, Identity, Point, credential};
 
 /// Where the certificate of the endorsement key that is used here lies (TCG EK Credential Profile, 2.2.1.4).
 const OF_P256: u32 = 0x01c0_000a;
@@ -82,7 +82,7 @@ impl Certificate {
         let point =
             credential::endorsement_key(&identity.ek_public).map_err(|_| CertificateError::OtherKey)?;
         match coordinates(&certificate) {
-            Ok(Some(found)) if found == (point.x, point.y) => Ok(Self(certificate)),
+            Ok(Some(found)) if found == point => Ok(Self(certificate)),
             Ok(_) => Err(CertificateError::OtherKey),
             Err(error) => Err(CertificateError::Unreadable(error)),
         }
@@ -151,7 +151,7 @@ fn certificates(bytes: &[u8]) -> Result<Vec<X509>, ErrorStack> {
 }
 
 /// The coordinates of a certificate's key; none if that is no key on P-256.
-fn coordinates(certificate: &X509) -> Result<Option<([u8; 32], [u8; 32])>, ErrorStack> {
+fn coordinates(certificate: &X509) -> Result<Option<Point>, ErrorStack> {
     let key = certificate.public_key()?;
     let Ok(key) = key.ec_key() else { return Ok(None) };
     if key.group().curve_name() != Some(Nid::X9_62_PRIME256V1) {
@@ -160,5 +160,5 @@ fn coordinates(certificate: &X509) -> Result<Option<([u8; 32], [u8; 32])>, Error
     let (mut x, mut y, mut context) = (BigNum::new()?, BigNum::new()?, BigNumContext::new()?);
     key.public_key().affine_coordinates(key.group(), &mut x, &mut y, &mut context)?;
     let padded = |number: &BigNum| number.to_vec_padded(32).ok()?.try_into().ok();
-    Ok(padded(&x).zip(padded(&y)))
+    Ok(padded(&x).zip(padded(&y)).map(|(x, y)| Point { x, y }))
 }
