@@ -3,10 +3,11 @@
 #[cfg(test)]
 mod tpm {
     mod authority;
+    mod certificates;
     pub(crate) mod emulator;
     mod failures;
     mod identity;
-    mod interposer;
+    pub(crate) mod interposer;
     mod pcrs;
     mod slot;
 }

@@ -122,6 +122,11 @@ pub struct TpmAnchors {
     pub ek_sha256: Option<String>,
     /// Name of the attestation key, in hexadecimal.
     pub ak_name: Option<String>,
+    /// SHA-256 of the maker's certificate for the endorsement key, in hexadecimal, as enrolment found it. For people, and
+    /// those who keep lists of TPMs: what is compared with is the key itself.
+    pub ek_certificate_sha256: Option<String>,
+    /// Who issued it, as it says. Whether that was verified, whoever enrolled knows.
+    pub ek_certificate_issuer: Option<String>,
     /// NV index of the slot.
     pub slot: u32,
     /// NV index of the break-glass slot.
@@ -241,6 +246,10 @@ pub struct WrittenTpm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ak_name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ek_certificate_sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ek_certificate_issuer: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot_key: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub genesis: Option<[String; 2]>,
@@ -331,6 +340,8 @@ impl Anchors {
                 genesis,
                 ek_sha256: tpm.ek_sha256,
                 ak_name: tpm.ak_name,
+                ek_certificate_sha256: tpm.ek_certificate_sha256,
+                ek_certificate_issuer: tpm.ek_certificate_issuer,
                 slot: tpm.slot.unwrap_or(DEFAULT_SLOT),
                 break_glass_slot: tpm.break_glass_slot.unwrap_or(DEFAULT_BREAK_GLASS_SLOT),
                 measure_pcr,
@@ -372,7 +383,11 @@ impl Anchors {
             wrong.push("no key has the role \"policy\"".into());
         }
         let tpm = &self.tpm;
-        for (name, text, length) in [("ek_sha256", &tpm.ek_sha256, 64), ("ak_name", &tpm.ak_name, 68)] {
+        for (name, text, length) in [
+            ("ek_sha256", &tpm.ek_sha256, 64),
+            ("ak_name", &tpm.ak_name, 68),
+            ("ek_certificate_sha256", &tpm.ek_certificate_sha256, 64),
+        ] {
             let hexadecimal = |text: &String| {
                 text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
             };

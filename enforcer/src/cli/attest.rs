@@ -15,8 +15,9 @@ use crate::{
         anchors::{ANCHORS, Anchors},
         signed::SignedFile,
     },
-    evidence::{Evidence, NOT_PROVED, quoted_pcrs},
+    evidence::{Evidence, Logs, NOT_PROVED, quoted_pcrs},
     intake::{self, connect},
+    measured::{pcr::PcrValue, systemd::SYSTEMD_LOG},
     session::{Lock, RUNTIME_DIR},
     tpm::Name,
 };
@@ -50,6 +51,10 @@ pub(super) struct VerifyArgs {
     /// Name of the machine's attestation key, if the anchors are another machine's
     #[arg(long, value_name = "NAME", value_parser = ak_name)]
     ak_name: Option<Name>,
+    /// A digest that systemd measures on this machine without logging what it is of, such as a volume key's, as it was
+    /// noted at enrolment. May be given more than once
+    #[arg(long = "known", value_name = "SHA256")]
+    known: Vec<PcrValue>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -85,8 +90,12 @@ pub(super) fn attest(args: &AttestArgs) -> Result<Outcome> {
         .map(|bytes| SignedFile::parse(&bytes))
         .transpose()
         .context("the kept bundle cannot be read")?;
-    let firmware_log = std::fs::read(&places.firmware_log).ok();
-    let evidence = Evidence::of(&quote, values, firmware_log, &measurements, bundle).to_json()? + "\n";
+    let logs = Logs {
+        firmware: std::fs::read(&places.firmware_log).ok(),
+        measurements,
+        systemd: std::fs::read(SYSTEMD_LOG).ok(),
+    };
+    let evidence = Evidence::of(&quote, values, &logs, bundle).to_json()? + "\n";
     match &args.output {
         Some(path) => output::replace(path, evidence.as_bytes())?,
         None => print!("{evidence}"),
@@ -103,7 +112,8 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Outcome> {
         .ak_name
         .or(pinned)
         .context("no attestation key to verify with: the anchors pin none, so give --ak-name")?;
-    let verdict = Evidence::parse(&read(&args.evidence)?)?.verify(&ak_name, &args.nonce, &anchors)?;
+    let known = args.known.iter().copied().collect();
+    let verdict = Evidence::parse(&read(&args.evidence)?)?.verify(&ak_name, &args.nonce, &anchors, &known)?;
     let well = verdict.same_anchors && verdict.state.is_some() && verdict.denies_all.is_none();
     match args.format {
         Format::Json => println!("{}", json!({ "well": well, "proved": verdict, "not_proved": NOT_PROVED })),
@@ -126,6 +136,9 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Outcome> {
                 println!("  boot log  none came with it: PCR values are proved, what led to them is not");
             } else {
                 println!("  boot log  leads to PCR {}", explained.join(", "));
+            }
+            for other in &verdict.others {
+                println!("  measured by systemd  {}", output::printable(other));
             }
             if let Some(reason) = &verdict.denies_all {
                 println!("  NOTHING IS ALLOWED to any workload: {reason}");

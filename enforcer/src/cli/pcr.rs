@@ -15,7 +15,7 @@ use crate::{
         firmware::FirmwareLog,
         pcr::{PcrIndex, PcrValues, what_a_pcr_measures},
         predict::{
-            exchange::{Exchange, exchange},
+            exchange::{Exchange, ExchangeError, exchange},
             pe::Image,
             uki::{Phase, Uki},
         },
@@ -67,7 +67,8 @@ struct PredictArgs {
     /// What the firmware will start instead (PCR 4): the path in the log, and the new file
     #[arg(long, value_name = "EFIPATH=FILE", value_parser = super::anchors::named)]
     image: Option<(String, PathBuf)>,
-    /// The next boot's unified kernel image (PCR 11 when services run; give --image as well for PCR 4)
+    /// The next boot's unified kernel image (PCR 11 when services run; give it as --image as well for PCR 4, which also
+    /// has the kernel inside)
     #[arg(long, value_name = "FILE")]
     uki: Option<PathBuf>,
     /// Where to; standard output unless given
@@ -168,12 +169,19 @@ fn predict(args: &PredictArgs) -> Result<()> {
         log = exchange(&log, &Exchange::Application { path, image: &image })?;
         changes.push(format!("{path} is {}", file.display()));
     }
-    let mut values: PcrValues = log.replay().iter().filter(|(pcr, _)| pcr.number() < 10).collect();
-    if let Some(file) = &args.uki {
-        let bytes = read(file)?;
-        let uki = Uki::parse(&bytes).with_context(|| {
+    let uki = args.uki.as_ref().map(|file| Ok::<_, anyhow::Error>((file, read(file)?))).transpose()?;
+    let uki = uki.as_ref().map(|(file, bytes)| {
+        let uki = Uki::parse(bytes).with_context(|| {
             format!("{} is no unified kernel image whose PCR 11 is certain", file.display())
         })?;
+        Ok::<_, anyhow::Error>((file, uki))
+    });
+    let uki = uki.transpose()?;
+    if let (Some((_, uki)), Some(_)) = (&uki, &args.image) {
+        log = with_inner_kernel(log, uki)?;
+    }
+    let mut values: PcrValues = log.replay().iter().filter(|(pcr, _)| pcr.number() < 10).collect();
+    if let Some((file, uki)) = &uki {
         values.insert(PcrIndex::UNIFIED_KERNEL, uki.pcr_11(&Phase::ALL));
         changes.push(format!("unified kernel image {}", file.display()));
     }
@@ -181,6 +189,16 @@ fn predict(args: &PredictArgs) -> Result<()> {
         bail!("nothing changes; say what will, with --cmdline, --initrd, --image or --uki");
     }
     Capture::of(values, format!("predicted: {}", changes.join(", "))).write(args.output.as_deref())
+}
+
+/// The log with the kernel inside a unified kernel image exchanged, if the stub of the logged boot had it measured.
+fn with_inner_kernel(log: FirmwareLog, uki: &Uki<'_>) -> Result<FirmwareLog> {
+    let Ok(kernel) = uki.kernel() else { return Ok(log) };
+    match exchange(&log, &Exchange::InnerKernel(&kernel)) {
+        Ok(changed) => Ok(changed),
+        Err(ExchangeError::Missing(_)) => Ok(log),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn read(tcti: &Tcti, pcrs: BTreeSet<PcrIndex>) -> Result<PcrValues> {
@@ -192,5 +210,88 @@ fn show(values: &PcrValues) {
         let note = if value == pcr.start() { "  (nothing measured)" } else { "" };
         println!("{pcr:>2}  {value}{note}");
         println!("    {}", what_a_pcr_measures(pcr));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measured::{
+        pcr::{PcrValue, extend},
+        predict::testing::Program,
+    };
+
+    /// The log of a boot of a unified kernel image.
+    const UKI_LOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/measured/ovmf-uki-6.12-tis.log");
+    const UKI_PATH: &str = "\\EFI\\BOOT\\BOOTX64.EFI";
+
+    fn args(directory: &Path) -> PredictArgs {
+        PredictArgs {
+            log: UKI_LOG.into(),
+            cmdline: None,
+            initrd: None,
+            image: None,
+            uki: None,
+            output: Some(directory.join("state.json")),
+        }
+    }
+
+    fn predicted(args: &PredictArgs) -> PcrValues {
+        predict(args).unwrap();
+        Capture::read(args.output.as_ref().unwrap()).unwrap().pcrs
+    }
+
+    #[test]
+    fn the_next_unified_kernel_image_is_predicted() {
+        let directory = tempfile::tempdir().unwrap();
+        let kernel = Program::new(&[(b".text", b"the next kernel")]).build();
+        let image =
+            Program::new(&[(b".linux", &kernel), (b".cmdline", b"quiet"), (b".initrd", b"the next initrd")])
+                .build();
+        let file = directory.path().join("next.efi");
+        std::fs::write(&file, &image).unwrap();
+        let log = FirmwareLog::parse(&std::fs::read(UKI_LOG).unwrap()).unwrap();
+        // PCR 11 alone: what the firmware started stays what it was.
+        let eleven = predicted(&PredictArgs { uki: Some(file.clone()), ..args(directory.path()) });
+        assert_eq!(
+            eleven.get(PcrIndex::UNIFIED_KERNEL),
+            Some(Uki::parse(&image).unwrap().pcr_11(&Phase::ALL))
+        );
+        assert_eq!(eleven.get(PcrIndex::BOOT_APPLICATIONS), Some(log.replay_of(PcrIndex::BOOT_APPLICATIONS)));
+        // PCR 4 as well: the image, and the kernel inside, which its stub has the firmware start.
+        let both = predicted(&PredictArgs {
+            uki: Some(file.clone()),
+            image: Some((UKI_PATH.into(), file)),
+            ..args(directory.path())
+        });
+        let digests = [&image, &kernel].map(|bytes| Image::parse(bytes).unwrap().authenticode());
+        let mut next = digests.iter();
+        let expected = log.events_of(PcrIndex::BOOT_APPLICATIONS).fold(
+            PcrIndex::BOOT_APPLICATIONS.start(),
+            |value, event| {
+                let application =
+                    event.kind == crate::measured::firmware::event::EventKind::EFI_BOOT_SERVICES_APPLICATION;
+                let digest: PcrValue = if application { *next.next().unwrap() } else { event.digest };
+                extend(value, digest)
+            },
+        );
+        assert_eq!(next.next(), None);
+        assert_eq!(both.get(PcrIndex::BOOT_APPLICATIONS), Some(expected));
+        assert_eq!(both.get(PcrIndex::UNIFIED_KERNEL), eleven.get(PcrIndex::UNIFIED_KERNEL));
+    }
+
+    #[test]
+    fn what_cannot_be_predicted_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let nothing = predict(&args(directory.path())).unwrap_err();
+        assert!(nothing.to_string().contains("nothing changes"), "{nothing}");
+        let file = directory.path().join("not-an-image");
+        std::fs::write(&file, b"MZ").unwrap();
+        let error = predict(&PredictArgs { uki: Some(file.clone()), ..args(directory.path()) }).unwrap_err();
+        assert!(error.to_string().contains("no unified kernel image"), "{error}");
+        let elsewhere = Some(("\\EFI\\none.efi".into(), file));
+        let error = predict(&PredictArgs { image: elsewhere, ..args(directory.path()) }).unwrap_err();
+        assert!(error.to_string().contains("no EFI program"), "{error}");
+        assert!(!directory.path().join("state.json").exists());
     }
 }

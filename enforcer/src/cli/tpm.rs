@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     Format, Outcome,
-    output::{self, Colour, paint},
+    output::{self, Colour, paint, printable},
 };
 use crate::{
     admission::platform::first_write,
@@ -15,7 +15,10 @@ use crate::{
         anchors::{ANCHORS, Anchors},
         approval::{SlotPlan, SlotRecord},
     },
-    tpm::{DEADLINE, NvIndex, Tpm},
+    tpm::{
+        DEADLINE, Identity, NvIndex, Tpm,
+        certificate::{Certificate, CertificateError},
+    },
 };
 
 /// Makes a machine's TPM its root of trust, and shows what it says.
@@ -34,6 +37,13 @@ enum Command {
         /// Replace pins of another TPM, and slots of another key. What was admitted before is forgotten
         #[arg(long)]
         replace: bool,
+        /// Certificates of the TPM maker's authorities, in PEM or DER: enrol only a TPM whose endorsement certificate
+        /// leads to one of them. May be given more than once
+        #[arg(long, value_name = "FILE")]
+        ek_ca: Vec<PathBuf>,
+        /// Do not look at the endorsement certificate, for a TPM that holds a wrong one
+        #[arg(long, conflicts_with = "ek_ca")]
+        no_ek_certificate: bool,
     },
     /// Show the TPM, whether it is the pinned one, and what its slots hold
     Status {
@@ -62,13 +72,61 @@ struct AnchorsArg {
 
 pub(super) fn run(args: &Args) -> Result<Outcome> {
     match &args.command {
-        Command::Enroll { anchors, replace } => enroll(&anchors.anchors, *replace),
+        Command::Enroll { anchors, replace, ek_ca, no_ek_certificate } => {
+            let vouched = if *no_ek_certificate { Vouched::Unseen } else { Vouched::By(ek_ca) };
+            enroll(&anchors.anchors, *replace, &vouched)
+        }
         Command::Status { anchors, format } => status(&anchors.anchors, *format),
         Command::Unenroll { anchors, yes } => unenroll(&anchors.anchors, *yes),
     }
 }
 
-fn enroll(path: &Path, replace: bool) -> Result<Outcome> {
+/// Who has to vouch for a TPM.
+enum Vouched<'a> {
+    /// Its certificate is not looked at.
+    Unseen,
+    /// One of these authorities; nobody, if there are none.
+    By(&'a [PathBuf]),
+}
+
+impl Vouched<'_> {
+    /// The certificate, if there is one that says something.
+    fn certificate(&self, identity: &Identity) -> Result<Option<Certificate>> {
+        let Self::By(authorities) = self else { return Ok(None) };
+        let certificate = match Certificate::of(identity) {
+            Ok(certificate) => certificate,
+            Err(CertificateError::Missing { .. }) if authorities.is_empty() => return Ok(None),
+            Err(error @ (CertificateError::OtherKey | CertificateError::Unreadable(_))) => {
+                bail!(
+                    "{error}. If you trust this TPM for other reasons, enrol it with `--no-ek-certificate`"
+                );
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if !authorities.is_empty() {
+            let read = |path: &PathBuf| {
+                let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+                Ok((path.display().to_string(), bytes))
+            };
+            certificate.verify(&authorities.iter().map(read).collect::<Result<Vec<_>>>()?)?;
+        }
+        Ok(Some(certificate))
+    }
+
+    /// What that means.
+    const fn said(&self, certificate: Option<&Certificate>) -> &'static str {
+        match (self, certificate) {
+            (Self::By([_, ..]), Some(_)) => "verified: an authority that you named vouches for this TPM",
+            (Self::By(_), Some(_)) => "for this key, but nobody was named who could vouch for it (--ek-ca)",
+            (Self::Unseen, _) => "not looked at: that this is a genuine TPM, you know for other reasons",
+            (Self::By(_), None) => {
+                "none for this key: that this is a genuine TPM, you know for other reasons"
+            }
+        }
+    }
+}
+
+fn enroll(path: &Path, replace: bool, vouched: &Vouched<'_>) -> Result<Outcome> {
     let anchors = Anchors::read(path)?;
     let (Some(key), Some(genesis)) = (&anchors.tpm.slot_key, &anchors.tpm.genesis) else {
         bail!("the anchors have no slot key; make them with `enforcer anchors --slot-key`");
@@ -76,6 +134,7 @@ fn enroll(path: &Path, replace: bool) -> Result<Outcome> {
     let tpm = Tpm::open(&anchors.tpm.tcti, DEADLINE)?;
     let identity = tpm.identity()?;
     tpm.prove_identity()?;
+    let certificate = vouched.certificate(&identity)?;
     let (ek, ak) = (hex::encode(identity.ek_sha256), hex::encode(identity.ak_name));
     let is_pinned = |pin: &Option<String>, found: &String| pin.as_ref().is_none_or(|pin| pin == found);
     let pinned = is_pinned(&anchors.tpm.ek_sha256, &ek) && is_pinned(&anchors.tpm.ak_name, &ak);
@@ -89,10 +148,20 @@ fn enroll(path: &Path, replace: bool) -> Result<Outcome> {
         make_slot(&tpm, &plan, approval, key, replace)?;
     }
     let text = std::fs::read_to_string(path)?;
-    let text = with_pins(&text, Some((&ek, &ak)));
+    let mut pins = vec![("ek_sha256", ek.clone()), ("ak_name", ak.clone())];
+    if let Some(certificate) = &certificate {
+        pins.push(("ek_certificate_sha256", hex::encode(certificate.sha256()?)));
+        pins.push(("ek_certificate_issuer", certificate.issuer()));
+    }
+    let text = with_pins(&text, &pins);
     Anchors::parse(&text, path).context("the anchors would not be readable with the pins in them")?;
     output::replace(path, text.as_bytes())?;
     println!("{} pins this TPM:\n  endorsement key {ek}\n  attestation key {ak}", path.display());
+    if let Some(certificate) = &certificate {
+        println!("  its certificate {}", hex::encode(certificate.sha256()?));
+        println!("        issued by {}", printable(&certificate.issuer()));
+    }
+    println!("  certificate     {}", vouched.said(certificate.as_ref()));
     println!(
         "keep a copy of the anchors where evidence is verified; policies for this machine alone are signed with --ak-name"
     );
@@ -142,6 +211,10 @@ fn status(path: &Path, format: Format) -> Result<Outcome> {
     let (info, identity) = (tpm.info()?, tpm.identity()?);
     let (ek, ak) = (hex::encode(identity.ek_sha256), hex::encode(identity.ak_name));
     let is_pinned = anchors.tpm.ek_sha256.as_ref() == Some(&ek) && anchors.tpm.ak_name.as_ref() == Some(&ak);
+    let certificate = match Certificate::of(&identity) {
+        Ok(certificate) => Ok((hex::encode(certificate.sha256()?), certificate.issuer())),
+        Err(error) => Err(error.to_string()),
+    };
     let mut slots = Vec::new();
     for (name, break_glass) in [("policy", false), ("break-glass", true)] {
         let Some(plan) = anchors.tpm.plan(break_glass) else { continue };
@@ -168,6 +241,11 @@ fn status(path: &Path, format: Format) -> Result<Outcome> {
                 "ek_sha256": ek,
                 "ak_name": ak,
                 "pinned": is_pinned,
+                "ek_certificate": certificate.as_ref().ok().map(|(sha256, issuer)| json!({
+                    "sha256": sha256,
+                    "issuer": issuer,
+                    "noted": anchors.tpm.ek_certificate_sha256.as_ref() == Some(sha256),
+                })),
                 "lockout_auth_set": info.lockout_auth_set,
                 "clear_disabled": info.clear_disabled,
                 "slots": slots.iter().map(|(name, index, state, record)| json!({
@@ -187,6 +265,12 @@ fn status(path: &Path, format: Format) -> Result<Outcome> {
             println!("PCR banks        {}", info.banks.join(", "));
             println!("endorsement key  {ek}");
             println!("attestation key  {ak}");
+            match &certificate {
+                Ok((sha256, issuer)) => {
+                    println!("its certificate  {sha256}, issued by {}", printable(issuer))
+                }
+                Err(reason) => println!("its certificate  {reason}"),
+            }
             println!("pinned           {}", if is_pinned { "yes" } else { "NO: run `enforcer tpm enroll`" });
             for (name, index, state, record) in &slots {
                 let holds = match record {
@@ -216,25 +300,33 @@ fn unenroll(path: &Path, yes: bool) -> Result<Outcome> {
             None => {}
         }
     }
-    output::replace(path, with_pins(&std::fs::read_to_string(path)?, None).as_bytes())?;
+    output::replace(path, with_pins(&std::fs::read_to_string(path)?, &[]).as_bytes())?;
     println!("the slots are gone, and {} pins no TPM any more", path.display());
     Ok(Outcome::Well)
 }
 
+/// What enrolment writes into the anchors.
+const PINS: [&str; 4] = ["ek_sha256", "ak_name", "ek_certificate_sha256", "ek_certificate_issuer"];
+
 /// The anchors' text with these pins and no others. Everything else stays as it was written, remarks included.
-fn with_pins(text: &str, pins: Option<(&str, &str)>) -> String {
+fn with_pins(text: &str, pins: &[(&str, String)]) -> String {
     let is_pin = |line: &str| {
         let name = line.split('=').next().unwrap_or_default().trim();
-        line.contains('=') && (name == "ek_sha256" || name == "ak_name")
+        line.contains('=') && PINS.contains(&name)
     };
     let mut lines: Vec<String> = text.lines().filter(|line| !is_pin(line)).map(str::to_owned).collect();
-    if let Some((ek, ak)) = pins {
+    if !pins.is_empty() {
         let header = lines.iter().position(|line| line.trim() == "[tpm]").unwrap_or_else(|| {
             lines.push("[tpm]".into());
             lines.len() - 1
         });
-        lines.insert(header + 1, format!("ek_sha256 = \"{ek}\""));
-        lines.insert(header + 2, format!("ak_name = \"{ak}\""));
+        // What is in a certificate may be anything: it becomes a TOML string, on one line.
+        let line = |(name, value): &(&str, String)| {
+            let value: String = value.chars().filter(|char| !char.is_control()).collect();
+            format!("{name} = {}", toml::Value::String(value))
+        };
+        let after_header = header + 1..header + 1;
+        lines.splice(after_header, pins.iter().map(line));
     }
     lines.join("\n") + "\n"
 }
@@ -242,17 +334,33 @@ fn with_pins(text: &str, pins: Option<(&str, &str)>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::anchors::TpmMode;
+
+    fn pins(ek: &str, ak: &str) -> Vec<(&'static str, String)> {
+        vec![("ek_sha256", ek.into()), ("ak_name", ak.into())]
+    }
 
     #[test]
     fn pins_are_written_beside_what_is_there() {
         let text = "# ours\npolicy = \"web\"\n\n[tpm]\n# the first\nmode = \"require\"\n";
-        let pinned = with_pins(text, Some(("aa", "bb")));
+        let pinned = with_pins(text, &pins("aa", "bb"));
         assert_eq!(
             pinned,
             "# ours\npolicy = \"web\"\n\n[tpm]\nek_sha256 = \"aa\"\nak_name = \"bb\"\n# the first\nmode = \"require\"\n"
         );
-        assert_eq!(with_pins(&pinned, Some(("cc", "dd"))), pinned.replace("aa", "cc").replace("bb", "dd"));
-        assert_eq!(with_pins(&pinned, None), text);
-        assert_eq!(with_pins("", Some(("aa", "bb"))), "[tpm]\nek_sha256 = \"aa\"\nak_name = \"bb\"\n");
+        assert_eq!(with_pins(&pinned, &pins("cc", "dd")), pinned.replace("aa", "cc").replace("bb", "dd"));
+        assert_eq!(with_pins(&pinned, &[]), text);
+        assert_eq!(with_pins("", &pins("aa", "bb")), "[tpm]\nek_sha256 = \"aa\"\nak_name = \"bb\"\n");
+    }
+
+    #[test]
+    fn a_certificate_cannot_write_anchors() {
+        let issuer = "CN=\"\nmode = \"off\"\r\\ '' ''' \u{1b}[2J";
+        let text = with_pins("[tpm]\n", &[("ek_certificate_issuer", issuer.to_owned())]);
+        let anchors = Anchors::parse(&text, Path::new("anchors.toml")).unwrap();
+        assert_eq!(anchors.tpm.mode, TpmMode::Require, "{text}");
+        let noted = anchors.tpm.ek_certificate_issuer.as_deref();
+        assert_eq!(noted, Some("CN=\"mode = \"off\"\\ '' ''' [2J"), "{text}");
+        assert_eq!(with_pins(&text, &[]), "[tpm]\n");
     }
 }

@@ -4,6 +4,7 @@
 //! firmware's event log ─ firmware::FirmwareLog ─▶ events ─▶ replay ─▶ pcr::PcrValues   (to compare with the TPM's)
 //!                                                    └────▶ describe, explain_difference (to name a boot component)
 //! our own log ─ own ─▶ records ─▶ replay ─▶ the values a PCR may have after each record
+//! systemd's log ─ systemd ─▶ records, and which of them are proved by their digests
 //! ```
 //!
 //! Nothing here talks to a TPM, and nothing here trusts a log: a log only explains PCR values that came from a quote.
@@ -14,3 +15,4 @@ pub mod firmware;
 pub mod own;
 pub mod pcr;
 pub mod predict;
+pub mod systemd;

@@ -17,6 +17,11 @@
 #[cfg(not(feature = "tpm"))]
 mod absent;
 #[cfg(feature = "tpm")]
+pub mod certificate;
+#[cfg(not(feature = "tpm"))]
+#[path = "no_certificate.rs"]
+pub mod certificate;
+#[cfg(feature = "tpm")]
 mod code;
 #[cfg(feature = "tpm")]
 mod connection;

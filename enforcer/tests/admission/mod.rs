@@ -7,4 +7,5 @@ mod emergencies;
 mod evidence;
 mod platforms;
 mod slots;
+mod vanishing;
 mod world;

@@ -1,6 +1,6 @@
 //! What the platform's state decides.
 
-use std::{cell::Cell, fs};
+use std::cell::Cell;
 
 use enforcer::{
     admission::{
@@ -85,10 +85,7 @@ fn another_tpm_is_refused() {
     world.deliver(&world.sign(&world.statement(1)));
     let pins = world.pins();
     let fake = Emulator::start();
-    let text = fs::read_to_string(world.anchors_path()).unwrap();
-    let redirected = text.replace(&world.tpm.tcti().to_string(), &fake.tcti().to_string());
-    assert_ne!(text, redirected);
-    fs::write(world.anchors_path(), redirected).unwrap();
+    world.redirect(&fake.tcti());
     assert_eq!(world.take().unwrap_err().reason(), "other-tpm");
     // The endorsement key may be right, the attestation key has to be, too.
     let other_ak = world.pins().lines().next().unwrap().to_owned()
@@ -122,9 +119,7 @@ fn a_reset_under_the_running_system_is_refused_even_if_all_pcrs_are_replayed() {
     assert_eq!(world.open().read_pcrs(&pcrs(&[4, 7, 9, 15])).unwrap(), before, "the replay is perfect");
     assert_eq!(world.refused(), "tpm-reset");
     // A real reboot forgets what this boot was.
-    fs::remove_dir_all(world.path("runtime")).unwrap();
-    world.tpm.reset();
-    world.boot();
+    world.reboot();
     assert!(world.take().unwrap().report.unwrap().already_active);
 }
 

@@ -41,9 +41,7 @@ fn an_older_version_is_refused() {
     assert_eq!(world.refused(), "rollback");
     assert!(world.complaint().contains("version 6 was admitted before, and 5 is older"));
     // Over a reboot as well.
-    std::fs::remove_dir_all(world.path("runtime")).unwrap();
-    world.tpm.reset();
-    world.boot();
+    world.reboot();
     assert_eq!(world.refused(), "rollback");
 }
 
@@ -93,9 +91,7 @@ fn a_cleared_tpm_is_refused() {
     world.deliver(&world.sign(&world.statement(4)));
     // Clearing also sets its counters back, which shows at once; after the next boot the slot is missing.
     assert_eq!(world.take().unwrap_err().reason(), "tpm-reset");
-    std::fs::remove_dir_all(world.path("runtime")).unwrap();
-    world.tpm.reset();
-    world.boot();
+    world.reboot();
     assert_eq!(world.refused(), "slot-missing");
 }
 

@@ -20,7 +20,7 @@ use enforcer::{
     intake::{Intake, IntakeError, Taken},
     kernel::load::object_sha256,
     measured::pcr::{PcrIndex, PcrValue, PcrValues, extend},
-    tpm::{NvIndex, Tpm},
+    tpm::{NvIndex, Tcti, Tpm},
 };
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -242,6 +242,7 @@ impl World {
         let before = self.traces();
         let reason = self.take().expect_err("it was taken").reason();
         assert_eq!(self.traces(), before, "a refusal ({reason}) left a trace");
+        assert!(self.tpm.loaded().is_empty(), "a refusal ({reason}) left objects or sessions in the TPM");
         reason
     }
 
@@ -260,5 +261,20 @@ impl World {
 
     pub(crate) fn open(&self) -> Tpm {
         self.tpm.open()
+    }
+
+    /// Has the machine reach its TPM by another way, or another TPM.
+    pub(crate) fn redirect(&self, to: &Tcti) {
+        let text = fs::read_to_string(self.anchors_path()).unwrap();
+        let (before, rest) = text.split_once("tcti = \"").unwrap();
+        let (_, after) = rest.split_once('"').unwrap();
+        fs::write(self.anchors_path(), format!("{before}tcti = \"{to}\"{after}")).unwrap();
+    }
+
+    /// A reboot: what is under `/run` is gone, the TPM is reset, and firmware measures.
+    pub(crate) fn reboot(&self) {
+        fs::remove_dir_all(self.path("runtime")).unwrap();
+        self.tpm.reset();
+        self.boot();
     }
 }

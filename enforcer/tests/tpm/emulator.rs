@@ -26,21 +26,25 @@ const PORTS: (u16, u16) = (20_000, 32_000);
 pub(crate) struct Emulator {
     child: Child,
     port: u16,
-    _state: TempDir,
+    state: TempDir,
 }
 
 impl Emulator {
     /// Starts one and waits until it answers.
     pub(crate) fn start() -> Self {
         let state = tempfile::tempdir().unwrap();
-        let mut tried = 0;
-        loop {
-            if let Some((child, port)) = Self::try_start(&state) {
-                return Self { child, port, _state: state };
-            }
-            tried += 1;
-            assert!(tried < 200, "swtpm starts on no port; is it installed?");
-        }
+        let (child, port) = Self::start_somewhere(&state);
+        Self { child, port, state }
+    }
+
+    /// Starts the same TPM again after it was killed, as when its power comes back: perhaps on other ports.
+    pub(crate) fn start_again(&mut self) {
+        self.kill_if_alive();
+        (self.child, self.port) = Self::start_somewhere(&self.state);
+    }
+
+    fn start_somewhere(state: &TempDir) -> (Child, u16) {
+        (0..200).find_map(|_| Self::try_start(state)).expect("swtpm starts on no port; is it installed?")
     }
 
     /// `None` if somebody else has one of the ports.
@@ -87,6 +91,12 @@ impl Emulator {
         self.child.wait().unwrap();
     }
 
+    /// It may have been killed by the test; then both calls say so.
+    fn kill_if_alive(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// What a reset line or a power cut does: PCRs and everything loaded are gone, and nobody has started it yet.
     pub(crate) fn reset_without_startup(&self) {
         initialize(self.port);
@@ -112,6 +122,23 @@ impl Emulator {
         match code_of(&response) {
             0 => Ok(response[10..].to_vec()),
             code => Err(code),
+        }
+    }
+
+    /// Makes an NV index that anybody may read, holding this, as makers do.
+    pub(crate) fn hold(&self, index: u32, bytes: &[u8]) {
+        const OWNER: u32 = 0x4000_0001;
+        let size = u16::try_from(bytes.len()).unwrap();
+        // SHA-256; OWNERWRITE, AUTHREAD, NO_DA; no policy.
+        let attributes = [0x02, 0x04, 0x00, 0x02];
+        let public =
+            [&index.to_be_bytes()[..], &[0, 0x0b], &attributes, &[0, 0], &size.to_be_bytes()].concat();
+        // TPM2_NV_DefineSpace, TPM2_NV_Write.
+        self.authorized(0x12a, &[OWNER], &[&[0, 0, 0, 14][..], &public].concat()).unwrap();
+        for (at, chunk) in bytes.chunks(1000).enumerate() {
+            let len = u16::try_from(chunk.len()).unwrap().to_be_bytes();
+            let offset = u16::try_from(at * 1000).unwrap().to_be_bytes();
+            self.authorized(0x137, &[OWNER, index], &[&len[..], chunk, &offset].concat()).unwrap();
         }
     }
 
@@ -149,9 +176,7 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        // It may have been killed by the test; then both calls say so.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill_if_alive();
     }
 }
 

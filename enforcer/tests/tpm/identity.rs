@@ -6,7 +6,6 @@ use super::{
 };
 
 const CREATE_PRIMARY: u32 = 0x131;
-const OWNER: u32 = 0x4000_0001;
 
 fn pins(emulator: &Emulator) -> Pins {
     emulator.open().identity().unwrap().pins()
@@ -120,23 +119,7 @@ fn an_unproved_endorsement_key_makes_no_sessions() {
 fn the_makers_certificate_is_found() {
     let emulator = Emulator::start();
     let certificate = b"stands for a certificate, which only its reader has to understand".repeat(30);
-    let size = u16::try_from(certificate.len()).unwrap();
-    // OWNERWRITE, AUTHREAD, NO_DA.
-    let public = [
-        &0x01c0_000a_u32.to_be_bytes()[..],
-        &[0, 0x0b],
-        &0x0204_0002_u32.to_be_bytes(),
-        &[0, 0],
-        &size.to_be_bytes(),
-    ]
-    .concat();
-    let public = [&[0, 0, 0, 14][..], &public].concat();
-    emulator.authorized(0x12a, &[OWNER], &public).unwrap();
-    for (at, chunk) in certificate.chunks(1000).enumerate() {
-        let len = u16::try_from(chunk.len()).unwrap().to_be_bytes();
-        let offset = u16::try_from(at * 1000).unwrap().to_be_bytes();
-        emulator.authorized(0x137, &[OWNER, 0x01c0_000a], &[&len[..], chunk, &offset].concat()).unwrap();
-    }
+    emulator.hold(0x01c0_000a, &certificate);
     let found = emulator.open().identity().unwrap().ek_certificate;
     assert_eq!(found, Some(EkCertificate { index: 0x01c0_000a, der: certificate }));
     assert!(emulator.loaded().is_empty());

@@ -24,11 +24,18 @@ pub(crate) struct Interposer {
 pub(crate) struct Upstream {
     port: u16,
     stream: Option<TcpStream>,
+    gone: bool,
 }
 
 impl Upstream {
     pub(crate) fn give(&mut self, command: &[u8]) -> Vec<u8> {
         exchange(self.stream.get_or_insert_with(|| connect(self.port)), command)
+    }
+
+    /// Ends the client's connection instead of answering, as a TPM does that is gone.
+    pub(crate) fn hang_up(&mut self) -> Vec<u8> {
+        self.gone = true;
+        Vec::new()
     }
 }
 
@@ -50,7 +57,14 @@ impl Interposer {
                     if request[..len] == FAREWELL.to_be_bytes() {
                         return;
                     }
-                    let upstream = upstream.get_or_insert_with(|| connect(real + 1));
+                    // A TPM that is gone does not answer here either.
+                    let Some(upstream) = upstream
+                        .take()
+                        .or_else(|| TcpStream::connect((Ipv4Addr::LOCALHOST, real + 1)).ok())
+                        .map(|stream| upstream.insert(stream))
+                    else {
+                        break;
+                    };
                     upstream.write_all(&request[..len]).unwrap();
                     let mut answer = [0; 64];
                     let len = upstream.read(&mut answer).unwrap();
@@ -68,13 +82,18 @@ impl Interposer {
             for client in listener.incoming() {
                 let mut client = client.unwrap();
                 *serving.lock().unwrap() = Some(client.try_clone().unwrap());
-                let mut upstream = Upstream { port: real, stream: None };
+                let mut upstream = Upstream { port: real, stream: None, gone: false };
                 while let Some(command) = read_frame(&mut client) {
                     if code_of(&command) == FAREWELL {
                         return;
                     }
                     noted.lock().unwrap().push(code_of(&command));
                     let response = judge(&command, &mut upstream);
+                    if upstream.gone {
+                        // The copy that is kept for the end holds the connection open otherwise.
+                        client.shutdown(Shutdown::Both).unwrap();
+                        break;
+                    }
                     if client.write_all(&response).is_err() {
                         break;
                     }

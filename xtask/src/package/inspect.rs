@@ -14,6 +14,8 @@ use crate::process;
 
 /// Shared libraries that may be needed, and the Debian packages that have them. Anything else was linked by mistake.
 const LIBRARIES: &[(&str, &str)] = &[
+    // Renamed after Debian 12, too.
+    ("libcrypto.so.3", "libssl3t64 | libssl3"),
     ("libgcc_s.so.1", "libgcc-s1"),
     ("libtss2-esys.so.0", "libtss2-esys-3.0.2-0"),
     // Debian renamed it after 12; what is in it did not change.

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::measured::pcr::{PcrIndex, PcrValue};
 
+/// The component of a program without a file: a kernel that a unified image or a boot loader brought along.
+pub(crate) const OUT_OF_MEMORY: &str = "boot application out of memory";
+
 /// One event, for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
@@ -193,8 +196,8 @@ fn application(data: &[u8]) -> (String, String) {
         }
         _ if image.path.to_lowercase().contains("\\efi\\linux\\") => "unified kernel image",
         name if name.starts_with("boot") => "default boot loader",
-        // Its place in memory is all the log has: a kernel that a unified image or a boot loader brought along.
-        "" => "boot application out of memory",
+        // Its place in memory is all the log has.
+        "" => OUT_OF_MEMORY,
         _ => "boot application",
     };
     (component.into(), image.path)

@@ -2,7 +2,11 @@
 
 use super::{command_line_digest, initrd_digest, pe::Image};
 use crate::measured::{
-    firmware::{FirmwareLog, describe::describe, event::EventKind},
+    firmware::{
+        FirmwareLog,
+        describe::{OUT_OF_MEMORY, describe},
+        event::EventKind,
+    },
     pcr::{PcrIndex, PcrValue},
 };
 
@@ -20,6 +24,8 @@ pub enum Exchange<'a> {
         /// The new file.
         image: &'a Image<'a>,
     },
+    /// The kernel inside a unified kernel image, which its stub has the firmware start from memory.
+    InnerKernel(&'a Image<'a>),
 }
 
 /// Why a log cannot tell what another boot would measure.
@@ -49,6 +55,7 @@ impl Exchange<'_> {
             Self::CommandLine(_) => "kernel command line".to_owned(),
             Self::Initrd(_) => "initrd".to_owned(),
             Self::Application { path, .. } => format!("boot application {path}"),
+            Self::InnerKernel(_) => "kernel inside a unified kernel image".to_owned(),
         }
     }
 
@@ -56,7 +63,7 @@ impl Exchange<'_> {
         match self {
             Self::CommandLine(text) => command_line_digest(text),
             Self::Initrd(content) => initrd_digest(content),
-            Self::Application { image, .. } => image.authenticode(),
+            Self::Application { image, .. } | Self::InnerKernel(image) => image.authenticode(),
         }
     }
 
@@ -70,6 +77,11 @@ impl Exchange<'_> {
                 kind == EventKind::EFI_BOOT_SERVICES_APPLICATION
                     && pcr == PcrIndex::BOOT_APPLICATIONS
                     && text.eq_ignore_ascii_case(path)
+            }
+            Self::InnerKernel(_) => {
+                kind == EventKind::EFI_BOOT_SERVICES_APPLICATION
+                    && pcr == PcrIndex::BOOT_APPLICATIONS
+                    && component == OUT_OF_MEMORY
             }
         }
     }
