@@ -13,10 +13,12 @@ use enforcer_common::{
 };
 
 const BPF_MAP_LOOKUP_ELEM: i64 = 1;
+const BPF_MAP_UPDATE_ELEM: i64 = 2;
 const BPF_MAP_GET_NEXT_KEY: i64 = 4;
 const BPF_OBJ_GET: i64 = 7;
 const BPF_PROG_GET_NEXT_ID: i64 = 11;
 const BPF_MAP_GET_NEXT_ID: i64 = 12;
+const BPF_MAP_GET_FD_BY_ID: i64 = 14;
 const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
 const BPF_MAP_LOOKUP_BATCH: i64 = 24;
 const BPF_LINK_GET_NEXT_ID: i64 = 31;
@@ -166,6 +168,53 @@ impl Loaded {
             links: count(BPF_LINK_GET_NEXT_ID),
         }
     }
+}
+
+/// What happens when root writes the constants of loaded programs back as they are: the result for each of their maps.
+///
+/// # Panics
+/// When the kernel does not tell which maps there are.
+#[must_use]
+pub fn writes_to_constants() -> Vec<io::Result<()>> {
+    let mut results = Vec::new();
+    let mut id = 0;
+    loop {
+        let mut attributes = [0; 16];
+        attributes[0] = id;
+        match bpf(BPF_MAP_GET_NEXT_ID, &mut attributes) {
+            Ok(_) => id = attributes[0] >> 32,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return results,
+            Err(error) => panic!("listing maps: {error}"),
+        }
+        let map = map_by_id(id).unwrap_or_else(|error| panic!("opening map {id}: {error}"));
+        let mut info = [0; 32];
+        object_info(&map, &mut info).expect("asking about a map");
+        // struct bpf_map_info: six words, then sixteen bytes of name.
+        let name: Vec<u8> = info[6..10].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        if name.starts_with(b".rodata") {
+            results.push(write_back(&map, info[3] as usize));
+        }
+    }
+}
+
+fn map_by_id(id: u64) -> io::Result<OwnedFd> {
+    let mut attributes = [0; 16];
+    attributes[0] = id;
+    let fd = i32::try_from(bpf(BPF_MAP_GET_FD_BY_ID, &mut attributes)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Reads the one element of a map and writes it back.
+fn write_back(map: &OwnedFd, value_size: usize) -> io::Result<()> {
+    let (mut key, mut value) = ([0_u8; 4], vec![0_u8; value_size]);
+    // map_fd; key; value; flags.
+    let mut attributes = [0; 16];
+    attributes[0] = fd_word(map);
+    attributes[1] = address(&mut key);
+    attributes[2] = address(&mut value);
+    bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes)?;
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attributes).map(drop)
 }
 
 /// `bpf(2)`.

@@ -52,6 +52,7 @@ pub struct Resets(pub u32);
 
 const NO_SESSIONS: u16 = 0x8001;
 const SESSIONS: u16 = 0x8002;
+const NV_UNDEFINE_SPACE: u32 = 0x0000_0122;
 const NV_DEFINE_SPACE: u32 = 0x0000_012a;
 const NV_WRITE: u32 = 0x0000_0137;
 const NV_READ: u32 = 0x0000_014e;
@@ -120,6 +121,15 @@ impl Tpm {
             NV_WRITE,
             &[&owner[..], &index, &authorisation, &size, data, &[0, 0]].concat(),
         );
+    }
+
+    /// Removes an index, as anybody can who has the owner's authorisation, here empty.
+    ///
+    /// # Panics
+    /// When the TPM refuses, also because there is no such index.
+    pub fn forget(&mut self, index: u32) {
+        let [index, owner] = [index, OWNER].map(u32::to_be_bytes);
+        self.command(SESSIONS, NV_UNDEFINE_SPACE, &[&owner[..], &index, &authorisation()].concat());
     }
 
     /// What was written into an index.

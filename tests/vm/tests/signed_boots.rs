@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![allow(clippy::print_stdout, reason = "what a test prints is its evidence")]
 
+#[path = "signed_boots/refusals.rs"]
+mod refusals;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use enforcer::measured::pcr::{PcrIndex, PcrValue};
+use enforcer::measured::pcr::{PcrIndex, PcrValue, PcrValues, what_a_pcr_measures};
 use enforcer_vm_tests::{
     actor::{self, Place, installed, op},
     cgroup::Cgroup,
@@ -20,7 +23,7 @@ use enforcer_vm_tests::{
     events::{Event, EventLog, Mark},
     pins,
     policy::Policy,
-    tpm::Tpm,
+    tpm::{Tpm, registers},
     trust::{ANCHORS, Authority, done},
     wait,
 };
@@ -134,9 +137,10 @@ fn log() -> EventLog {
     EventLog::at(Path::new(EVENTS))
 }
 
-/// The record about the policies that this attempt added.
-fn last_admission(mark: Mark) -> Event {
-    log().admissions_since(mark).pop().expect("an event about the policies")
+/// The refusal that this attempt added to the log.
+fn last_refusal(mark: Mark) -> Event {
+    let refusals = log().admissions_since(mark).into_iter().rfind(|event| event.text("result") == "refused");
+    refusals.expect("an event about the policies")
 }
 
 /// Tries to apply something, which must change nothing and say why.
@@ -144,20 +148,19 @@ fn survives(reason: &str, arguments: &[&str]) -> String {
     let (before, mark) = (pins::policy_maps(), log().mark());
     let said = refused(&[&["apply"], arguments].concat());
     assert!(before == pins::policy_maps(), "{reason}: the maps have changed");
-    let event = last_admission(mark);
-    assert_eq!((event.text("result"), event.text("reason")), ("refused", reason), "{said}");
+    let event = last_refusal(mark);
+    assert_eq!(event.text("reason"), reason, "{said}");
+    assert!(said.contains(event.text("message").lines().next().unwrap()), "{said} is not in {event}");
     assert_eq!(event.text("consequence"), "unchanged");
     said
 }
 
-fn edited(from: &Path, to: &str, edit: impl FnOnce(&mut Value)) -> PathBuf {
-    let directory = bundle(to);
-    copy(from, &directory);
-    let file = directory.join("app.pcrsig.json");
-    let mut value: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    edit(&mut value);
-    fs::write(file, serde_json::to_vec(&value).unwrap()).unwrap();
-    directory
+/// Has the machine allow nothing to any workload when what should be in force is refused.
+fn deny_all_when_refused() {
+    let text = fs::read_to_string(ANCHORS).unwrap();
+    let changed = text.replace("on_refuse = \"last-good\"", "on_refuse = \"deny-all\"");
+    assert_ne!(text, changed);
+    fs::write(ANCHORS, changed).unwrap();
 }
 
 #[test]
@@ -167,6 +170,12 @@ fn the_first_boot_enrols_admits_and_proves() {
     let status = json(&["tpm", "status", "--format", "json"]);
     assert_eq!(status["well"], true, "{status}");
     let ak_name = status["ak_name"].as_str().unwrap().to_owned();
+
+    // What the next boot will measure, computed before it: its command line has one word more.
+    let command_line = fs::read_to_string("/proc/cmdline").unwrap();
+    let next = command_line.trim_end().replace("lockdown=none", "lockdown=none quiet");
+    assert_ne!(next, command_line.trim_end());
+    done(&["pcr", "predict", "--cmdline", &next, "--output", "/share/new.json"]);
 
     let first = sign("v1", 1, &cgroup, &["old=/share/old.json"], &[]);
     let on_call = authority().file("oncall.key");
@@ -180,22 +189,13 @@ fn the_first_boot_enrols_admits_and_proves() {
     assert_eq!(status["standing"]["trust"], "signed", "{status}");
     assert_eq!(status["standing"]["state"], "old", "{status}");
 
-    // Every refusal leaves the maps as they are and says why.
-    let tampered = bundle("tampered");
-    copy(&first, &tampered);
-    let text = fs::read_to_string(tampered.join("app.toml")).unwrap();
-    fs::write(tampered.join("app.toml"), text.replace(ALLOWED, SECRET)).unwrap();
-    survives("subject", &[tampered.to_str().unwrap()]);
-    let unsigned = bundle("unsigned");
-    copy(&first, &unsigned);
-    fs::remove_file(unsigned.join("app.pcrsig.json")).unwrap();
-    survives("unsigned", &["--insecure-unsigned", unsigned.to_str().unwrap()]);
-    let other_type = edited(&first, "type", |file| file["dsseEnvelope"]["payloadType"] = "text/plain".into());
-    survives("payload-type", &[other_type.to_str().unwrap()]);
-    let no_approval = sign("unapproved", 2, &cgroup, &["old=/share/old.json"], &[]);
-    let no_approval =
-        edited(&no_approval, "unapproved-edited", |file| file["tpmApprovals"] = Value::Array(Vec::new()));
-    survives("not-approved", &[no_approval.to_str().unwrap()]);
+    refusals::all(&first, &cgroup);
+    // What can be frozen is: policies' maps take the next policy, but the programs' constants stay what they are.
+    let writes = pins::writes_to_constants();
+    assert!(!writes.is_empty(), "the programs have constants");
+    for written in writes {
+        assert_eq!(written.unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
     assert_enforced(&cgroup);
 
     done(&["attest", "--nonce", NONCE, "--output", "/share/evidence.json"]);
@@ -225,8 +225,7 @@ fn the_first_boot_enrols_admits_and_proves() {
     power_off();
 
     // Later in this boot something extends a PCR that the policy is bound to. What the anchors say is done at once.
-    let text = fs::read_to_string(ANCHORS).unwrap();
-    fs::write(ANCHORS, text.replace("on_refuse = \"last-good\"", "on_refuse = \"deny-all\"")).unwrap();
+    deny_all_when_refused();
     let mark = log().mark();
     Tpm::open().extend(PcrIndex::KERNEL_INPUTS, PcrValue([7; 32]));
     let alarm = wait::until("the alarm", Duration::from_secs(60), || {
@@ -259,7 +258,7 @@ fn another_command_line_is_refused_and_an_update_admits_both() {
         assert!(said.contains(part), "{part} is not in {said}");
     }
     assert!(!said.contains("PCR 4"), "{said}");
-    let event = last_admission(mark);
+    let event = last_refusal(mark);
     assert_eq!((event.text("reason"), event.text("consequence")), ("platform-state", "nothing"));
 
     // The emergency: admitted whatever was booted, loud everywhere.
@@ -273,8 +272,13 @@ fn another_command_line_is_refused_and_an_update_admits_both() {
     });
     assert_eq!(denial.0["break_glass"], true, "every event tells that it is an emergency: {}", denial.0);
 
-    // The update: one version for both states.
-    done(&["pcr", "capture", "--output", "/share/new.json"]);
+    // The update: one version for both states. The new one was predicted in the old one, and came about.
+    let found: PcrValues = registers();
+    let predicted: Value = serde_json::from_slice(&fs::read("/share/new.json").unwrap()).unwrap();
+    for pcr in [0, 4, 7, 9].map(|number| PcrIndex::new(number).unwrap()) {
+        let predicted = &predicted["pcrs"][pcr.to_string()];
+        assert_eq!(*predicted, found.get(pcr).unwrap().to_string(), "{}", what_a_pcr_measures(pcr));
+    }
     let second = sign("v2", 2, &cgroup, &["old=/share/old.json", "new=/share/new.json"], &[]);
     done(&["apply", second.to_str().unwrap()]);
     let status = json(&["status", "--format", "json"]);
@@ -294,9 +298,8 @@ fn another_command_line_is_refused_and_an_update_admits_both() {
 fn back_in_the_first_state_the_old_version_is_refused() {
     let cgroup = power_on();
     let mark = log().mark();
-    let said = daemon(&bundle("v1")).map(|mut daemon| daemon.kill().unwrap());
     // The machine has a copy of what was admitted last, and takes that.
-    said.unwrap();
+    let mut daemon = daemon(&bundle("v1")).unwrap();
     let events = log().admissions_since(mark);
     let reasons: Vec<&str> = events.iter().map(|event| event.text("reason")).collect();
     assert_eq!(reasons[0], "rollback", "{reasons:?}");
@@ -310,6 +313,21 @@ fn back_in_the_first_state_the_old_version_is_refused() {
     );
     survives("rollback", &[bundle("v1").to_str().unwrap()]);
     power_off();
+
+    // The same with the other answer to refusals: nothing is allowed from the start, and that is what evidence says.
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    deny_all_when_refused();
+    let mark = log().mark();
+    let mut daemon = self::daemon(&bundle("v1")).unwrap();
+    let event = last_refusal(mark);
+    assert_eq!((event.text("reason"), event.text("consequence")), ("rollback", "deny-all"));
+    assert!(!opens(&cgroup, ALLOWED), "something is allowed");
+    done(&["attest", "--nonce", NONCE, "--output", "/share/denied.json"]);
+    let said = run(&["verify-evidence", "/share/denied.json", "--nonce", NONCE, "--anchors", ANCHORS]);
+    assert!(shown(&said).contains("NOTHING IS ALLOWED to any workload: rollback"), "{}", shown(&said));
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
 }
 
 #[test]
@@ -318,7 +336,7 @@ fn without_a_tpm_nothing_is_admitted() {
     let mark = log().mark();
     let said = daemon(&bundle("v2")).unwrap_err();
     assert!(said.contains("there is no TPM"), "{said}");
-    let event = last_admission(mark);
+    let event = last_refusal(mark);
     assert_eq!((event.text("reason"), event.text("consequence")), ("tpm-absent", "nothing"));
     assert!(!pins::directory().exists(), "something was loaded");
 }
