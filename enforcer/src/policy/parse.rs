@@ -858,6 +858,13 @@ impl<'s> Reader<'s> {
         for (key, value) in &values {
             match value {
                 Value::List(list) => {
+                    if let Some(first) = list.first().filter(|_| *key == "service-account") {
+                        let message =
+                            "no runtime says a container's service account, so this policy admits none";
+                        let help = "leave the key out; a namespace and the image's digest say who it is";
+                        let warning = Diagnostic::warning(Code::NoEffect, message);
+                        self.found.push(warning.at(first.span, "").help(help));
+                    }
                     for text in list {
                         self.container_value(key, *text, &mut selector);
                     }
@@ -875,7 +882,7 @@ impl<'s> Reader<'s> {
         }
         if selector.attributes().iter().all(|(_, values)| values.is_empty()) && !self.found.has_errors() {
             let message = "[workload.container] does not say which containers the policy admits";
-            let help = "name an image, service-account, namespace, container or name; whoever writes a pod chooses \
+            let help = "name an image, namespace, container or name; whoever writes a pod chooses \
                         its labels, so they are not enough";
             self.found.push(Diagnostic::error(Code::MissingKey, message).at(span, "").help(help));
             return None;
