@@ -26,6 +26,7 @@ mod hooks;
 mod kernel;
 mod maps;
 mod name;
+mod policy_maps;
 mod subject;
 mod tables;
 

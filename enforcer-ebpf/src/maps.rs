@@ -1,5 +1,7 @@
 //! Every map. What each is for, who writes it and how its entries look is said once, in [`enforcer_common::maps`] and
 //! [`enforcer_common::abi`]. The sizes here are placeholders: the loader sets them from its configuration.
+//!
+//! Those that [`crate::tables`] reads are in [`crate::policy_maps`], which other programs than these have, too.
 
 use core::{ffi::c_void, ptr};
 
@@ -9,35 +11,18 @@ use aya_ebpf::{
         bpf_map_type::{BPF_MAP_TYPE_INODE_STORAGE, BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
     },
     macros::{btf_map, map},
-    maps::{Array, HashMap, LpmTrie, RingBuf},
+    maps::{Array, HashMap, RingBuf},
 };
-use enforcer_common::abi::{
-    ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, ExactKey, Grant, Head, Label, Pin, PinKey,
-    PortRange, PortSpan, SLOTS, SocketLabel,
-};
+use enforcer_common::abi::{Binding, Label, SocketLabel};
 
-#[map]
-pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
-#[map]
-pub static HEADS: Array<Head> = Array::with_max_entries(2 * SLOTS, 0);
-#[map]
-pub static EXACT: HashMap<ExactKey, Grant> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
-#[map]
-pub static PINS: HashMap<PinKey, Pin> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
-#[map]
-pub static ARENA: Array<ArenaChunk> = Array::with_max_entries(1024, 0);
-#[map]
-pub static PREFIXES: LpmTrie<PrefixData, PortSpan> = LpmTrie::with_max_entries(1024, 0);
-#[map]
-pub static PORTS: Array<PortRange> = Array::with_max_entries(1024, 0);
+pub use crate::policy_maps::{ARENA, CONTROL, COUNTERS, EXACT, HEADS, PINS, PORTS, PREFIXES, PrefixData};
+
 #[map]
 pub static BINDINGS: HashMap<u64, Binding> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static ATTACHES: Array<u32> = Array::with_max_entries(1, 0);
-#[map]
-pub static COUNTERS: Array<u64> = Array::with_max_entries(COUNTER_SLOTS, 0);
 #[btf_map]
 pub static LABELS: TaskStorage<Label> = TaskStorage::new();
 #[btf_map]
@@ -48,14 +33,6 @@ pub static SCRATCH: TaskStorage<crate::name::Scratch> = TaskStorage::new();
 pub static ALLOWED: InodeStorage<crate::cache::Allowed> = InodeStorage::new();
 #[map]
 pub static SEEN: Array<u64> = Array::with_max_entries(crate::cache::SEEN_SLOTS, 0);
-
-/// [`enforcer_common::abi::PrefixKey`] without its prefix length, which `aya_ebpf`'s trie key adds.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct PrefixData {
-    pub table: u32,
-    pub address: [u8; 16],
-}
 
 /// A local storage map, which aya-ebpf 0.2 lacks for tasks: the BTF map definition and a getter.
 #[repr(C)]

@@ -8,7 +8,7 @@
 //! remembers names, [`super::bind`] ties cgroups to what is installed here.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use enforcer_common::{
     abi::{
@@ -581,8 +581,9 @@ impl Plan {
 
     fn report(&self, before: &Snapshot) -> Installed {
         let mut report = Installed { generation: self.snapshot.generation, ..Installed::default() };
+        let (old, new) = (by_name(before), by_name(&self.snapshot));
         for policy in &self.snapshot.policies {
-            match before.policy(&policy.name) {
+            match old.get(policy.name.as_str()) {
                 None => report.added.push(policy.name.clone()),
                 Some(old) if old.digest != policy.digest || old.modes != policy.modes => {
                     report.changed.push(policy.name.clone());
@@ -590,10 +591,15 @@ impl Plan {
                 Some(_) => {}
             }
         }
-        let gone = before.policies.iter().filter(|old| self.snapshot.policy(&old.name).is_none());
+        let gone = before.policies.iter().filter(|old| !new.contains_key(old.name.as_str()));
         report.removed = gone.map(|old| old.name.clone()).collect();
         report
     }
+}
+
+/// The policies of a snapshot, of which there may be thousands.
+fn by_name(snapshot: &Snapshot) -> HashMap<&str, &PolicyRecord> {
+    snapshot.policies.iter().map(|policy| (policy.name.as_str(), policy)).collect()
 }
 
 fn refuse_duplicates(policies: &[&Candidate]) -> Result<(), InstallError> {
@@ -621,15 +627,16 @@ fn assign_slots(
     if policies.len() > room {
         return Err(InstallError::TooManyPolicies { count: policies.len(), room });
     }
+    let known = by_name(before);
     let kept: BTreeSet<Slot> =
-        policies.iter().filter_map(|bundle| before.policy(bundle.name())).map(|policy| policy.slot).collect();
+        policies.iter().filter_map(|bundle| known.get(bundle.name())).map(|policy| policy.slot).collect();
     let occupied: BTreeSet<Slot> = before.policies.iter().map(|policy| policy.slot).collect();
     let fresh = (SLOT_FIRST_POLICY..SLOTS).filter(|slot| !occupied.contains(slot));
     let freed = occupied.iter().copied().filter(|slot| !kept.contains(slot));
     let mut free = fresh.chain(freed);
     policies
         .iter()
-        .map(|bundle| match before.policy(bundle.name()) {
+        .map(|bundle| match known.get(bundle.name()) {
             Some(policy) => Ok((policy.slot, policy.incarnation)),
             None => {
                 let slot =
@@ -661,28 +668,62 @@ fn launchers_image(launchers: &[String]) -> PolicyImage {
 }
 
 /// Allocation of tables, and with it the proof that everything fits: old and new are there together until the swap.
-struct Tables<'a> {
-    before: &'a [TableRecord],
+///
+/// There may be thousands, so nothing here looks at all of them for each.
+struct Tables {
     used: Vec<TableRecord>,
     contents: Vec<(Placement, place::Contents)>,
     next: Counter,
     sizes: Sizes,
+    /// Every table there is, old and new, by what it holds.
+    by_digest: HashMap<String, Known>,
+    ids: BTreeSet<u32>,
+    /// Entries that all of them take.
+    exact: u64,
+    pins: u64,
+    prefixes: u64,
+    arena: Runs,
+    ports: Runs,
 }
 
-impl<'a> Tables<'a> {
-    fn new(before: &'a Snapshot, sizes: Sizes, next: u32) -> Self {
-        Self { before: &before.tables, used: Vec::new(), contents: Vec::new(), next: Counter(next), sizes }
+/// A table, and whether the new generation uses it yet.
+struct Known {
+    table: TableRecord,
+    used: bool,
+}
+
+impl Tables {
+    fn new(before: &Snapshot, sizes: Sizes, next: u32) -> Self {
+        let mut tables = Self {
+            used: Vec::new(),
+            contents: Vec::new(),
+            next: Counter(next),
+            sizes,
+            by_digest: HashMap::new(),
+            ids: BTreeSet::new(),
+            exact: 0,
+            pins: 0,
+            prefixes: 0,
+            arena: Runs::default(),
+            ports: Runs::default(),
+        };
+        for table in &before.tables {
+            tables.count(table);
+            tables
+                .by_digest
+                .entry(table.digest.clone())
+                .or_insert(Known { table: table.clone(), used: false });
+        }
+        tables
     }
 
     fn place(&mut self, image: &PolicyImage, key: Key) -> Result<Placement, InstallError> {
         let digest = place::digest(image);
-        let same = |table: &&TableRecord| table.digest == digest;
-        if let Some(table) = self.used.iter().find(same) {
-            return Ok(placement(table));
-        }
-        if let Some(table) = self.before.iter().find(same) {
-            self.used.push(table.clone());
-            return Ok(placement(table));
+        if let Some(known) = self.by_digest.get_mut(&digest) {
+            if !std::mem::replace(&mut known.used, true) {
+                self.used.push(known.table.clone());
+            }
+            return Ok(placement(&known.table));
         }
         let needs = place::needs(image);
         let refuse = |map, option, need, room| InstallError::Capacity {
@@ -693,28 +734,29 @@ impl<'a> Tables<'a> {
             policy: image.name.clone(),
         };
         let room = |size: u32, taken: u64| u64::from(size).saturating_sub(taken);
-        let exact = room(self.sizes.exact, self.total(|table| table.exact));
+        let exact = room(self.sizes.exact, self.exact);
         if u64::from(needs.exact) > exact {
             return Err(refuse(names::EXACT, "exact", needs.exact, exact));
         }
-        let pins = room(self.sizes.pins, self.total(|table| table.pins));
+        let pins = room(self.sizes.pins, self.pins);
         if u64::from(needs.pins) > pins {
             return Err(refuse(names::PINS, "pins", needs.pins, pins));
         }
-        let prefixes = room(self.sizes.prefixes, self.total(|table| table.prefixes));
+        let prefixes = room(self.sizes.prefixes, self.prefixes);
         if u64::from(needs.prefixes) > prefixes {
             return Err(refuse(names::PREFIXES, "prefixes", needs.prefixes, prefixes));
         }
         let arena = self
-            .fit(|table| table.arena, needs.arena, self.sizes.arena)
+            .arena
+            .fit(needs.arena, self.sizes.arena)
             .map_err(|room| refuse(names::ARENA, "arena", needs.arena, room))?;
         let ports = self
-            .fit(|table| table.ports, needs.ports, self.sizes.ports)
+            .ports
+            .fit(needs.ports, self.sizes.ports)
             .map_err(|room| refuse(names::PORTS, "ports", needs.ports, room))?;
-        let id = self.fresh_id();
         let table = TableRecord {
-            id,
-            digest,
+            id: self.fresh_id(),
+            digest: digest.clone(),
             exact: needs.exact,
             pins: needs.pins,
             prefixes: needs.prefixes,
@@ -722,43 +764,55 @@ impl<'a> Tables<'a> {
             ports,
         };
         let at = placement(&table);
+        self.count(&table);
         self.contents.push((at, place::contents(image, at, key)));
-        self.used.push(table);
+        self.used.push(table.clone());
+        self.by_digest.insert(digest, Known { table, used: true });
         Ok(at)
     }
 
-    /// Old and new tables, each once.
-    fn all(&self) -> impl Iterator<Item = &TableRecord> {
-        let kept = self.before.iter().filter(|old| self.used.iter().all(|table| table.id != old.id));
-        self.used.iter().chain(kept)
-    }
-
-    fn total(&self, of: impl Fn(&TableRecord) -> u32) -> u64 {
-        self.all().map(|table| u64::from(of(table))).sum()
+    fn count(&mut self, table: &TableRecord) {
+        self.ids.insert(table.id);
+        self.exact += u64::from(table.exact);
+        self.pins += u64::from(table.pins);
+        self.prefixes += u64::from(table.prefixes);
+        self.arena.take(table.arena);
+        self.ports.take(table.ports);
     }
 
     fn fresh_id(&mut self) -> u32 {
         loop {
             let id = self.next.next();
-            if self.all().all(|table| table.id != id) {
+            if !self.ids.contains(&id) {
                 return id;
             }
         }
     }
+}
+
+/// The parts of an array that are taken, by their first element.
+#[derive(Default)]
+struct Runs(BTreeMap<u32, u32>);
+
+impl Runs {
+    fn take(&mut self, span: Span) {
+        if span.count != 0 {
+            let end = self.0.entry(span.first).or_default();
+            *end = span.end().max(*end);
+        }
+    }
 
     /// First fit. On failure says how long the longest free run is.
-    fn fit(&self, of: impl Fn(&TableRecord) -> Span, count: u32, size: u32) -> Result<Span, u64> {
-        let mut taken: Vec<Span> = self.all().map(of).filter(|span| span.count != 0).collect();
-        taken.sort_by_key(|span| span.first);
+    fn fit(&self, count: u32, size: u32) -> Result<Span, u64> {
         let mut first = 0;
         let mut longest = 0;
-        for next in taken.into_iter().chain([Span { first: size, count: 0 }]) {
-            let gap = next.first.saturating_sub(first);
+        for (next, end) in self.0.iter().map(|(first, end)| (*first, *end)).chain([(size, size)]) {
+            let gap = next.saturating_sub(first);
             if gap >= count {
                 return Ok(Span { first: if count == 0 { 0 } else { first }, count });
             }
             longest = longest.max(gap);
-            first = first.max(next.end());
+            first = first.max(end);
         }
         Err(u64::from(longest))
     }
@@ -1048,22 +1102,16 @@ mod tests {
 
     #[test]
     fn spans_are_first_fit_and_the_longest_gap_is_told() {
-        let table = |id, first, count| TableRecord {
-            id,
-            digest: id.to_string(),
-            exact: 0,
-            pins: 0,
-            prefixes: 0,
-            arena: Span { first, count },
-            ports: Span::default(),
-        };
-        let before = Snapshot { tables: vec![table(1, 8, 2), table(2, 0, 4)], ..Snapshot::default() };
-        let tables = Tables::new(&before, FakeMaps::default().sizes, 1);
-        let fit = |count, size| tables.fit(|table| table.arena, count, size);
-        assert_eq!(fit(4, 16), Ok(Span { first: 4, count: 4 }));
-        assert_eq!(fit(5, 16), Ok(Span { first: 10, count: 5 }));
-        assert_eq!(fit(7, 16), Err(6));
-        assert_eq!(fit(0, 16), Ok(Span::default()));
+        let mut runs = Runs::default();
+        for span in [Span { first: 8, count: 2 }, Span { first: 0, count: 4 }, Span { first: 6, count: 0 }] {
+            runs.take(span);
+        }
+        assert_eq!(runs.fit(4, 16), Ok(Span { first: 4, count: 4 }));
+        assert_eq!(runs.fit(5, 16), Ok(Span { first: 10, count: 5 }));
+        assert_eq!(runs.fit(7, 16), Err(6));
+        assert_eq!(runs.fit(0, 16), Ok(Span::default()));
+        runs.take(Span { first: 4, count: 4 });
+        assert_eq!(runs.fit(1, 16), Ok(Span { first: 10, count: 1 }));
     }
 
     #[test]

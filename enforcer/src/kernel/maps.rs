@@ -354,10 +354,8 @@ impl Maps for BpfMaps {
     }
 
     fn exact_keys(&self) -> Result<Vec<ExactKey>, MapFault> {
-        self.exact
-            .keys()
-            .map(|key| key.map(|Wire(key)| key).map_err(|error| fault(maps::EXACT, Operation::Read, error)))
-            .collect()
+        let entries = read_hash(&self.exact, maps::EXACT)?;
+        Ok(entries.into_iter().map(|(key, _)| key).collect())
     }
 
     fn exact(&self, key: &ExactKey) -> Result<Option<Grant>, MapFault> {
@@ -377,14 +375,7 @@ impl Maps for BpfMaps {
     }
 
     fn pins(&self) -> Result<Vec<(PinKey, Pin)>, MapFault> {
-        self.pins
-            .iter()
-            .map(|entry| {
-                entry
-                    .map(|(Wire(key), Wire(pin))| (key, pin))
-                    .map_err(|error| fault(maps::PINS, Operation::Read, error))
-            })
-            .collect()
+        read_hash(&self.pins, maps::PINS)
     }
 
     fn insert_pins(&mut self, entries: &[(PinKey, Pin)]) -> Result<(), MapFault> {
@@ -591,6 +582,25 @@ fn read_array<V: Plain>(
             })
             .collect(),
         Err(error) => Err(MapFault { map: name, operation: Operation::Read, source: error.source }),
+    }
+}
+
+/// Every entry. Nobody but the installer, which holds the lock, adds or removes any.
+fn read_hash<K: Plain, V: Plain>(
+    map: &HashMap<MapData, Wire<K>, Wire<V>>,
+    name: &'static str,
+) -> Result<Vec<(K, V)>, MapFault> {
+    match sys::bpf::read_hash(descriptor(map)) {
+        Err(error) if error.is_unsupported() => map
+            .iter()
+            .map(|entry| {
+                let entry = entry.map(|(Wire(key), Wire(value))| (key, value));
+                entry.map_err(|error| fault(name, Operation::Read, error))
+            })
+            .collect(),
+        other => {
+            other.map_err(|error| MapFault { map: name, operation: Operation::Read, source: error.source })
+        }
     }
 }
 

@@ -162,6 +162,50 @@ where
     }
 }
 
+/// Every entry of a hash, in no order. What is added or removed meanwhile may be missed.
+///
+/// # Errors
+/// From the kernel; [`BatchError::is_unsupported`] tells whether to go one by one.
+pub fn read_hash<K, V>(map: BorrowedFd<'_>) -> Result<Vec<(K, V)>, BatchError>
+where
+    K: FromBytes + IntoBytes + Immutable + Copy,
+    V: FromBytes + IntoBytes + Immutable + Copy,
+{
+    /// Far more than a bucket ever holds, of which the kernel delivers all entries or none.
+    const PORTION: u32 = 4096;
+    let (mut keys, mut values) =
+        (vec![K::new_zeroed(); PORTION as usize], vec![V::new_zeroed(); PORTION as usize]);
+    let mut found = Vec::new();
+    let mut bucket = [0u32; 1];
+    let mut begun = false;
+    loop {
+        let mut next = [0u32; 1];
+        let mut attr = BatchAttr {
+            in_batch: if begun { address(bucket.as_bytes()) } else { 0 },
+            out_batch: address_mut(next.as_mut_bytes()),
+            keys: address_mut(keys.as_mut_bytes()),
+            values: address_mut(values.as_mut_bytes()),
+            count: PORTION,
+            map_fd: raw(&map),
+            ..BatchAttr::default()
+        };
+        // SAFETY: every address is the start of a buffer of ours that lives for the call and has room for `count`
+        // elements, or for the word that a hash counts its buckets in; any bytes are valid elements (`FromBytes`). That
+        // the element sizes are the map's is the callers' part: `kernel::maps` checks them when it opens a map.
+        let is_last = match unsafe { bpf(MAP_LOOKUP_BATCH, &mut attr) } {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(source) => return Err(BatchError { done: found.len(), source }),
+        };
+        let count = usize::try_from(attr.count.min(PORTION)).unwrap_or(0);
+        found.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
+        if is_last {
+            return Ok(found);
+        }
+        (bucket, begun) = (next, true);
+    }
+}
+
 /// The value that a task storage map holds for a process.
 ///
 /// # Errors

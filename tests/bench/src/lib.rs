@@ -7,5 +7,9 @@
 //! An operation counts only if it did what it was to do: an allowed one succeeds, a refused one is refused, each time.
 
 pub mod fixture;
+pub mod large;
 pub mod meter;
 pub mod operations;
+// Shared with the programs that are asked.
+#[path = "../../../enforcer-ebpf/src/bin/decisions/question.rs"]
+pub mod question;

@@ -103,6 +103,20 @@ pub fn entries() -> BTreeMap<&'static str, usize> {
     [maps::EXACT, maps::PREFIXES, maps::BINDINGS].map(count).into_iter().collect()
 }
 
+/// Memory that the kernel has charged for a map, in bytes. Of a hash it grows with the entries since 6.4; local storage
+/// is not in it.
+///
+/// # Panics
+/// When the map cannot be opened, or the kernel does not say.
+#[must_use]
+pub fn memory(name: &str) -> u64 {
+    let fd = open(&directory().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
+    let info = info.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let memory = info.lines().find_map(|line| line.strip_prefix("memlock:")).expect("the kernel says");
+    memory.trim().parse().expect("a number")
+}
+
 /// Ids of the pinned links, by path below the links' directory.
 ///
 /// # Panics

@@ -20,6 +20,14 @@ pub(crate) fn update(results: &Results) -> Result<()> {
     fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
 }
 
+/// Puts a table with this name into the document.
+pub(crate) fn update_table(name: &str, table: &str) -> Result<()> {
+    let file = file();
+    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let text = replaced(&text, name, table)?;
+    fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+}
+
 fn file() -> PathBuf {
     paths::workspace().join("docs/performance.md")
 }
@@ -41,6 +49,7 @@ fn replaced(text: &str, name: &str, table: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::parts::{self, Part};
     use crate::bench::results::tests::results;
 
     #[test]
@@ -59,5 +68,16 @@ mod tests {
         let results = Results::read(&Results::file(KERNEL)).unwrap().unwrap();
         let text = fs::read_to_string(file()).unwrap();
         assert_eq!(with_tables(&text, &results).unwrap(), text, "cargo xtask bench --kernel {KERNEL} --save");
+    }
+
+    #[test]
+    fn the_document_shows_what_is_kept_of_the_parts() {
+        let text = fs::read_to_string(file()).unwrap();
+        for part in Part::ALL {
+            let Some(table) = parts::kept_table(part).unwrap() else { continue };
+            let filter = part.name();
+            let expected = replaced(&text, filter, &table).unwrap();
+            assert_eq!(expected, text, "cargo xtask bench --filter {filter} --save");
+        }
     }
 }

@@ -24,8 +24,13 @@ pub(crate) fn ensure() -> Result<()> {
     Ok(())
 }
 
+/// Where it is.
+pub(crate) fn program() -> Option<PathBuf> {
+    process::find("bpf-linker").or_else(in_cargo_home)
+}
+
 fn installed() -> Option<String> {
-    let program = process::find("bpf-linker").or_else(in_cargo_home)?;
+    let program = program()?;
     let text = process::text(Command::new(program).arg("--version")).ok()?;
     text.split_whitespace().nth(1).map(str::to_owned)
 }

@@ -3,17 +3,22 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{build, vm as vm_verb};
 use crate::bench::{
     admission::{self, Admission},
-    compare, document,
+    compare,
+    cpu::Cpu,
+    document,
+    parts::{self, Part},
     results::Results,
+    scale::{self, Scale},
     table,
+    work::Work,
 };
 use crate::paths::Cache;
 use crate::provision::apt;
@@ -27,14 +32,16 @@ use crate::vm::{self, Ending, Guest, Host, Program, Report, Sink, Tier, TpmDevic
 /// Boots each kernel under QEMU's instruction counter, where one tick of the clock is one instruction, and measures
 /// operations without protection, with an empty BPF program on each of our hooks, with AppArmor and Landlock with the
 /// same rules, and with the enforcer: for tasks under a policy of 20, 1,000 and 100,000 rules, and for tasks under none.
-/// A row in which an allowed operation fails, or a refused one succeeds, fails the run. At last it is timed how long a
-/// signed bundle takes to be admitted, on a machine with a TPM. docs/performance.md says what the numbers mean.
+/// A row in which an allowed operation fails, or a refused one succeeds, fails the run. There are four more parts, which
+/// `--filter` runs alone, and of which `scale` and `work` run only so: what a decision takes on this machine's own processor (`cpu`), large policies and many workloads (`scale`),
+/// real programs with and without enforcement (`work`), and how long a signed bundle takes to be admitted, on a machine
+/// with a TPM (`admission`). docs/performance.md says what the numbers mean.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Kernel to measure: 6.12, 6.12.107 or a full release; all by default.
     #[arg(long, value_name = "V")]
     kernel: Vec<String>,
-    /// Only operations whose name contains this; `admission` is the admission of bundles.
+    /// Only operations whose name contains this, or only that part: cpu, scale, work or admission.
     #[arg(long, value_name = "OP", default_value = "")]
     filter: String,
     /// Few batches, and neither the large policies nor AppArmor and Landlock.
@@ -43,11 +50,12 @@ pub(crate) struct Args {
     /// Write the results of all kernels to FILE.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail if our part of an operation costs over 5 % more than in tests/bench/results, or results are missing.
+    /// Fail if our part of an operation costs over 5 % more than in tests/bench/results, or results are missing, or a part
+    /// exceeds its limits.
     #[arg(long)]
     check: bool,
-    /// Keep the results in tests/bench/results, and those of 6.12 in docs/performance.md.
-    #[arg(long, conflicts_with_all = ["quick", "filter"])]
+    /// Keep the results in tests/bench/results, and those of 6.12 and of the parts in docs/performance.md.
+    #[arg(long, conflicts_with = "quick")]
     save: bool,
 }
 
@@ -90,31 +98,41 @@ const REPEATABLE: &str =
 /// Seconds for one boot's rows. Two workers on the machine, and the largest policy takes a minute to compile.
 const LIMIT_S: u64 = 3600;
 
-/// What `--filter` calls the admission of bundles.
-const ADMISSION: &str = "admission";
-
 /// How many bundles are admitted.
 const ADMISSIONS: &str = "7";
 
 /// Room for the largest policy.
 const MEMORY_MIB: u32 = 2048;
 
+/// Room for 50,000 files in memory, and for servers.
+const WORK_MEMORY_MIB: u32 = 3072;
+
+/// What the program for this machine ends with where it may load nothing.
+const NOT_PERMITTED: i32 = 77;
+
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let part = Part::named(&args.filter);
+    ensure!(
+        !args.save || args.filter.is_empty() || part.is_some(),
+        "--save keeps everything, or one part; not some operations"
+    );
     let cache = Cache::open()?;
+    if part == Some(Part::Cpu) {
+        // No guest is needed for that.
+        cpu(&cache, args)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut programs = build::programs(&cache, build::Profile::Dev)?;
     programs.extend(build::bench_programs(&cache)?);
     let host = Host::prepare(&cache, vm_verb::agent(&programs)?)?;
     let qemu = tool::QEMU.ensure(&cache, host.lock())?;
     let parser = tool::APPARMOR.ensure(&cache, host.lock())?;
     programs.push(Program { name: "apparmor_parser".to_owned(), file: parser.program });
-    let bench = Bench { host: &host, qemu: &qemu, programs: &programs, args };
+    let bench = Bench { cache: &cache, host: &host, qemu: &qemu, programs: &programs, args };
     let mut all = BTreeMap::new();
     let mut failed = false;
     let kernels = host.kernels(&args.kernel)?;
-    for kernel in &kernels {
-        if args.filter == ADMISSION {
-            continue;
-        }
+    for kernel in kernels.iter().filter(|_| part.is_none()) {
         let results = bench.measure(kernel)?;
         failed |= !show(kernel, &results, args)?;
         all.insert(kernel.name.clone(), results);
@@ -123,12 +141,40 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         let text = serde_json::to_string_pretty(&all).context("formatting the results")? + "\n";
         std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))?;
     }
-    if let Some(kernel) = kernels.first().filter(|_| !args.quick && ADMISSION.contains(&args.filter)) {
-        let admission = bench.admission(kernel)?;
-        ui::out(&format!("\n{}: {admission}", kernel.name));
-        failed |= !admission.is_within_limit();
+    let usual = args.filter.is_empty() && !args.quick;
+    let wanted = |wanted: &Part| part.map_or(usual && wanted.is_usual(), |part| part == *wanted);
+    for part in Part::ALL.iter().filter(|part| wanted(part)) {
+        let kernel = kernels.first().context("there is a kernel")?;
+        failed |= !bench.part(*part, kernel)?;
     }
     Ok(if failed && args.check { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What a decision takes on this machine, if it lets us find out.
+fn cpu(cache: &Cache, args: &Args) -> Result<()> {
+    let Some(found) = on_this_machine(cache, Part::Cpu)? else { return Ok(()) };
+    let found = Cpu::parse(&found)?;
+    ui::out(&format!("\nthis machine, nanoseconds\n\n{}", found.table()));
+    if args.save {
+        parts::keep(Part::Cpu, &found, &found.table())?;
+    }
+    Ok(())
+}
+
+/// What the program for this machine printed. `None`, and said why, where it may load nothing.
+fn on_this_machine(cache: &Cache, part: Part) -> Result<Option<String>> {
+    let (program, object) = build::host_bench(cache)?;
+    let step = ui::step(format!("measuring on this machine: {}", part.name()));
+    let output =
+        Command::new(program).arg(part.name()).arg(object).output().context("starting the benchmark")?;
+    let said = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
+    if output.status.code() == Some(NOT_PERMITTED) {
+        ui::warn(&format!("{} is not measured, this machine does not permit it: {said}", part.name()));
+        return Ok(None);
+    }
+    ensure!(output.status.success(), "{}: {}\n{said}", part.name(), output.status);
+    step.done();
+    Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
 /// Prints the results and what has changed; whether nothing has that `--check` fails on.
@@ -153,6 +199,7 @@ fn show(kernel: &Kernel, results: &Results, args: &Args) -> Result<bool> {
 }
 
 struct Bench<'a> {
+    cache: &'a Cache,
     host: &'a Host,
     qemu: &'a Unpacked,
     programs: &'a [Program],
@@ -182,24 +229,82 @@ impl Bench<'_> {
         }
         argv.extend(["--only".to_owned(), self.args.filter.clone()]);
         argv.extend(boot.rows.iter().map(|row| (*row).to_owned()));
-        let guest = Guest {
+        let parameters = format!("{REPEATABLE} {}", boot.parameters);
+        Results::parse(&self.output(&self.counting(kernel, Tier::Initramfs, argv, parameters))?)
+    }
+
+    /// A guest whose clock counts instructions.
+    fn counting<'b>(
+        &'b self,
+        kernel: &'b Kernel,
+        tier: Tier,
+        argv: Vec<String>,
+        parameters: String,
+    ) -> Guest<'b> {
+        Guest {
             kernel,
-            tier: Tier::Initramfs,
+            tier,
             argv,
             env: BTreeMap::new(),
             programs: self.programs,
             timeout: Duration::from_secs(LIMIT_S),
-            memory_mib: Some(MEMORY_MIB),
+            memory_mib: Some(if tier == Tier::Systemd { WORK_MEMORY_MIB } else { MEMORY_MIB }),
             disk: None,
             share: None,
             net: false,
             tpm: None,
             uefi: false,
             interactive: false,
-            kernel_parameters: format!("{REPEATABLE} {}", boot.parameters),
+            kernel_parameters: parameters,
             counting: Some(self.qemu),
-        };
-        Results::parse(&self.output(&guest)?)
+        }
+    }
+
+    /// Measures a part and shows it; whether it keeps its limits.
+    fn part(&self, part: Part, kernel: &Kernel) -> Result<bool> {
+        match part {
+            Part::Cpu => cpu(self.cache, self.args).map(|()| true),
+            Part::Scale => self.scale(kernel),
+            Part::Work => self.work(kernel),
+            Part::Admission => {
+                let admission = self.admission(kernel)?;
+                ui::out(&format!("\n{}: {admission}", kernel.name));
+                Ok(admission.is_within_limit())
+            }
+        }
+    }
+
+    fn scale(&self, kernel: &Kernel) -> Result<bool> {
+        let Some(machine) = on_this_machine(self.cache, Part::Scale)? else { return Ok(true) };
+        let machine = scale::parse(&machine)?;
+        let step = ui::step(format!("measuring {}: many workloads", kernel.name));
+        let guest =
+            self.counting(kernel, Tier::Initramfs, vec!["bench-scale".to_owned()], REPEATABLE.to_owned());
+        let found = Scale { machine, guest: Some(scale::parse(&self.output(&guest)?)?) };
+        step.done();
+        ui::out(&format!("\n{}", found.tables()));
+        let findings = found.findings();
+        findings.iter().for_each(|finding| ui::warn(finding));
+        if self.args.save {
+            parts::keep(Part::Scale, &found, &found.tables())?;
+        }
+        Ok(findings.is_empty())
+    }
+
+    fn work(&self, kernel: &Kernel) -> Result<bool> {
+        let step = ui::step(format!("measuring {}: real programs", kernel.name));
+        let guest =
+            self.counting(kernel, Tier::Systemd, vec!["bench-work".to_owned()], REPEATABLE.to_owned());
+        let found = Work::parse(&self.output(&guest)?)?;
+        step.done();
+        ui::out(&format!("\n{}: millions of instructions\n\n{}", kernel.name, found.table()));
+        let kept: Option<Work> = parts::kept(Part::Work)?;
+        let regressions = kept.map(|kept| found.regressions(&kept)).unwrap_or_default();
+        regressions.iter().for_each(|regression| ui::warn(regression));
+        if self.args.save {
+            parts::keep(Part::Work, &found, &found.table())?;
+        }
+        Ok(regressions.is_empty())
     }
 
     /// With firmware and a TPM, and by the clock.

@@ -65,6 +65,35 @@ pub(super) fn bench_programs(cache: &Cache) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
+/// The part of the benchmark that runs on the machine itself, and the BPF object that it loads.
+pub(super) fn host_bench(cache: &Cache) -> Result<(PathBuf, PathBuf)> {
+    provision::for_build(cache)?;
+    // As guests get it, which is built already, and a little slower than what is shipped.
+    let mut host = guest_cargo("build", Profile::Dev);
+    host.args(["-p", BENCH, "--bin", HOST_BENCH]);
+    let programs = artifacts(host, "bin").context("building the benchmark for this machine")?;
+    let program = programs.into_iter().find(|program| program.name == HOST_BENCH);
+    Ok((program.context("cargo built no such program")?.file, decisions()?))
+}
+
+const HOST_BENCH: &str = "bench-host";
+
+/// The decision alone, for BPF. What `enforcer/build.rs` does for the programs that are shipped, in short: by now
+/// everything that it takes is there.
+fn decisions() -> Result<PathBuf> {
+    const BPF: &str = "bpfel-unknown-none";
+    let target = paths::target().join("ebpf");
+    let linker = provision::bpf_linker::program().context("bpf-linker is not where it was installed")?;
+    let flags = ["-Cdebuginfo=2", "-Clink-arg=--btf", r#"--cfg=bpf_target_arch="x86_64""#].map(str::to_owned);
+    let flags = [&flags[..], &[format!("-Clinker={}", linker.display())]].concat().join("\x1f");
+    let mut cargo = cargo("build", Profile::Release);
+    cargo.args(["-p", "enforcer-ebpf", "--bin", "decisions", "--target", BPF, "-Zbuild-std=core"]);
+    cargo.arg("--target-dir").arg(&target);
+    cargo.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", flags);
+    artifacts(cargo, "bin").context("building the decision for BPF")?;
+    Ok(target.join(BPF).join("release/decisions"))
+}
+
 /// Every program a guest gets on its `PATH`: `enforcer`, `enforcer-oci-hook`, `enforcer-nri`, `vm-guest` and the binaries
 /// of the VM test packages.
 ///
