@@ -5,12 +5,13 @@ use std::fs;
 use enforcer::bundle::verify::{Candidate, PolicySource};
 use enforcer_vm_tests::actor::{self, Op, Place, op};
 use enforcer_vm_tests::cgroup::Cgroup;
-use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, baseline_only};
+use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, asked, baseline_only};
 use enforcer_vm_tests::policy::Policy;
 use enforcer_vm_tests::random::Random;
 use enforcer_vm_tests::report::Report;
 
-const ROUNDS: usize = 4;
+/// Rounds on 6.12, and elsewhere; `ENFORCER_VM_ROUNDS` says otherwise. Each takes an emulated processor half a minute.
+const ROUNDS: [usize; 2] = [3, 1];
 const REQUESTS: usize = 750;
 
 /// Names that are easily taken for each other.
@@ -155,7 +156,7 @@ fn the_kernel_decides_like_explain() {
     let root = format!("{SCRATCH}/agreement");
     let mut random = Random::seeded();
     let (mut allowed, mut denied) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..asked("ENFORCER_VM_ROUNDS", ROUNDS[0], ROUNDS[1]) {
         let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(&root).unwrap();
         let (paths, requests) = requests(&mut random, &root);
@@ -197,7 +198,7 @@ fn the_kernel_decides_like_explain() {
     if !baseline_only() {
         enforcer.barrier();
         println!("{allowed} allowed, {denied} denied, all as explained");
-        assert!(allowed > REQUESTS / 4 && denied > REQUESTS / 4, "the requests were too much alike");
+        assert!(allowed > REQUESTS / 40 && denied > REQUESTS / 40, "the requests were too much alike");
     }
 }
 
