@@ -45,17 +45,7 @@ const S_IFLNK: u16 = 0o120_000;
 const ATTR_SIZE: u32 = 1 << 3;
 const ATTR_ATIME: u32 = 1 << 4;
 const ATTR_MTIME: u32 = 1 << 5;
-// `ioctl` commands, all of them ABI.
-const TIOCSTI: u32 = 0x5412;
-const TIOCLINUX: u32 = 0x541c;
-const FIOSETOWN: u32 = 0x8901;
-const SIOCSPGRP: u32 = 0x8902;
-const FIOASYNC: u32 = 0x5452;
-const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
-const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
-const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
-const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
-// `fcntl` commands, ABI as well.
+// `fcntl` commands, all of them ABI.
 const F_SETFL: u32 = 4;
 const F_SETOWN: u32 = 8;
 const F_SETSIG: u32 = 10;
@@ -455,34 +445,6 @@ fn judge_times(dentry: Typed, change: Typed) -> i32 {
     change_dentry(Hook::InodeSetattr, dentry)
 }
 
-/// Judges the commands that change a file that may be open for reading only, and those that type into a terminal.
-/// (Oldest kernel: 5.7.)
-#[lsm(hook = "file_ioctl")]
-pub fn file_ioctl(ctx: LsmContext) -> i32 {
-    judge_ioctl(Hook::FileIoctl, pointer(&ctx, 0), ctx.arg::<u32>(1))
-}
-
-/// The same from 32-bit programs. (Oldest kernel: 6.8, 6.1.76.)
-#[lsm(hook = "file_ioctl_compat")]
-pub fn file_ioctl_compat(ctx: LsmContext) -> i32 {
-    judge_ioctl(Hook::FileIoctlCompat, pointer(&ctx, 0), ctx.arg::<u32>(1))
-}
-
-#[inline(always)]
-fn judge_ioctl(hook: Hook, file: Typed, command: u32) -> i32 {
-    match command {
-        TIOCSTI | TIOCLINUX => privilege(hook, Privilege::TerminalInput),
-        // Whom they name, the kernel reads after us.
-        FIOSETOWN | SIOCSPGRP => privilege(hook, Privilege::Signal),
-        FIOASYNC => judge_owner(hook, file),
-        FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS | FS_IOC_FSSETXATTR | FS_IOC_ENABLE_VERITY => {
-            let point = file_point(hook);
-            point.judge(|subject| point.decide_place(subject, Place::of_file(file), false, Rights::WRITE))
-        }
-        _ => PASS,
-    }
-}
-
 /// Judges by whom a file's owner is set, and what it is sent, as nobody can tell where the signal is sent: that may be
 /// in an interrupt, on any task's behalf. A process may have its own files signal itself; anything else is a signal to
 /// somebody else. (Oldest kernel: 5.7.)
@@ -502,7 +464,7 @@ pub fn file_fcntl(ctx: LsmContext) -> i32 {
 
 /// Judges having a file signal whoever owns it.
 #[inline(always)]
-fn judge_owner(hook: Hook, file: Typed) -> i32 {
+pub fn judge_owner(hook: Hook, file: Typed) -> i32 {
     towards_own(hook, || is_owned_by_us(file))
 }
 
