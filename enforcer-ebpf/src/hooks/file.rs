@@ -28,18 +28,19 @@ const FMODE_WRITE: u32 = 0x2;
 /// Set on files that the kernel opens for itself: the backing file below an overlayfs file, whose path is that of
 /// another tree (measured on 6.1, 6.12, 6.18 and 7.3). The overlay file was judged just before.
 const FMODE_NOACCOUNT: u32 = 0x2000_0000;
-/// `__FMODE_EXEC` in `f_flags`: the kernel opens a program or its ELF interpreter. User space cannot set it.
+/// `__FMODE_EXEC` in `f_flags`: the kernel opens a program or its ELF interpreter. User space cannot set it, but for
+/// `mq_open(2)`, which takes any flag.
 const FMODE_EXEC: u32 = 0x20;
 const O_TRUNC: u32 = 0o1_000;
 /// `__O_TMPFILE`, without the `O_DIRECTORY` that comes with it.
 const O_TMPFILE: u32 = 0o20_000_000;
-const S_IFMT: u16 = 0o170_000;
+pub const S_IFMT: u16 = 0o170_000;
 const S_IFIFO: u16 = 0o010_000;
 const S_IFCHR: u32 = 0o020_000;
 const S_IFBLK: u32 = 0o060_000;
 const S_IFSOCK: u32 = 0o140_000;
-const S_IFREG: u16 = 0o100_000;
-const S_IFDIR: u16 = 0o040_000;
+pub const S_IFREG: u16 = 0o100_000;
+pub const S_IFDIR: u16 = 0o040_000;
 const S_IFLNK: u16 = 0o120_000;
 // `ia_valid` bits.
 const ATTR_SIZE: u32 = 1 << 3;
@@ -57,6 +58,7 @@ const PIDTYPE_TGID: u32 = 1;
 /// `FAN_OPEN_PERM`, `FAN_ACCESS_PERM`, `FAN_OPEN_EXEC_PERM`, `FAN_PRE_ACCESS`: the watcher's answer decides.
 const FAN_PERMISSION: u64 = 0x0001_0000 | 0x0002_0000 | 0x0004_0000 | 0x0010_0000;
 const FSNOTIFY_OBJ_TYPE_INODE: u32 = 0;
+const MQUEUE_MAGIC: u64 = 0x1980_0202;
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
 const PID_FS_MAGIC: u64 = 0x5049_4446;
 /// Files of this file system look like regular ones since 6.17.
@@ -92,7 +94,11 @@ struct Open {
 impl Open {
     #[inline(always)]
     fn of(file: Typed) -> Self {
-        Self { mode: file.get(Field::FileMode), flags: file.get(Field::FileFlags) }
+        let (mode, mut flags) = (file.get(Field::FileMode), file.get::<u32>(Field::FileFlags));
+        if flags & FMODE_EXEC != 0 && is_message_queue(file) {
+            flags &= !FMODE_EXEC;
+        }
+        Self { mode, flags }
     }
 
     /// Whether the kernel opens what somebody starts, or for itself.
@@ -178,6 +184,11 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         }
         verdict
     })
+}
+
+#[inline(always)]
+fn is_message_queue(file: Typed) -> bool {
+    file.follow(Field::FileInode).follow(Field::InodeSb).get::<u64>(Field::SbMagic) == MQUEUE_MAGIC
 }
 
 #[inline(always)]
