@@ -204,6 +204,8 @@ fields! {
     TaskComm => "task_struct"."comm",
     /// `struct mm_struct *`.
     TaskMm => "task_struct"."mm",
+    /// `u32`: how the task entered the kernel.
+    TaskThreadStatus => "task_struct"."thread_info.status",
     /// `unsigned int`.
     TaskPersonality => "task_struct"."personality",
     /// `const struct cred *` that the task acts with.

@@ -252,6 +252,10 @@ codes! {
         TerminalInput = 22 => "terminal-input",
         /// Writing IP headers: `IP_HDRINCL`, IP options, routing headers, further SCTP destinations by control message.
         RawHeaders = 23 => "raw-headers",
+        /// Addresses, routes, filters and devices of the network.
+        NetworkAdmin = 24 => "network-admin",
+        /// Swap areas, and whatever else administers a file system: freezing, snapshots, labels.
+        FileSystem = 25 => "file-system",
     }
 }
 

@@ -16,6 +16,7 @@ pub mod event;
 pub mod field;
 pub mod hash;
 pub mod hook;
+pub mod ioctl;
 pub mod kfunc;
 pub mod maps;
 pub mod net;

@@ -106,14 +106,29 @@ pub fn system_call() -> (u32, u32) {
     (registers.get::<u64>(Field::RegsOrigAx) as u32 & !X32, registers.get::<u64>(Field::RegsDx) as u32)
 }
 
+/// Whether the system call that the current task is in has a number of the 32-bit ABI.
+#[inline(always)]
+pub fn is_compat() -> bool {
+    /// `TS_COMPAT`, in the kernel since 2.6. Set at entry and cleared at exit.
+    const TS_COMPAT: u32 = 2;
+    current().get::<u32>(Field::TaskThreadStatus) & TS_COMPAT != 0
+}
+
 /// Whether the current task is in `write(2)` or `writev(2)`, by the numbers of both ABIs, none of which is that of a call
 /// that splices. Of an `io_uring` worker nothing can be told.
 #[inline(always)]
 pub fn is_in_plain_write() -> bool {
-    const PF_IO_WORKER: u32 = 0x10;
     let (number, _) = system_call();
     let plain = number == 1 || number == 20 || number == 4 || number == 146;
-    plain && current().get::<u32>(Field::TaskFlags) & PF_IO_WORKER == 0
+    plain && !is_io_worker()
+}
+
+/// Whether the current task is a worker of `io_uring`, whose registers are those of whatever system call its maker happened to
+/// be in.
+#[inline(always)]
+pub fn is_io_worker() -> bool {
+    const PF_IO_WORKER: u32 = 0x10;
+    current().get::<u32>(Field::TaskFlags) & PF_IO_WORKER != 0
 }
 
 /// Whether `number` is what the current task calls its own process.

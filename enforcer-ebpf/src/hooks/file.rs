@@ -28,34 +28,25 @@ const FMODE_WRITE: u32 = 0x2;
 /// Set on files that the kernel opens for itself: the backing file below an overlayfs file, whose path is that of
 /// another tree (measured on 6.1, 6.12, 6.18 and 7.3). The overlay file was judged just before.
 const FMODE_NOACCOUNT: u32 = 0x2000_0000;
-/// `__FMODE_EXEC` in `f_flags`: the kernel opens a program or its ELF interpreter. User space cannot set it.
+/// `__FMODE_EXEC` in `f_flags`: the kernel opens a program or its ELF interpreter. User space cannot set it, but for
+/// `mq_open(2)`, which takes any flag.
 const FMODE_EXEC: u32 = 0x20;
 const O_TRUNC: u32 = 0o1_000;
 /// `__O_TMPFILE`, without the `O_DIRECTORY` that comes with it.
 const O_TMPFILE: u32 = 0o20_000_000;
-const S_IFMT: u16 = 0o170_000;
+pub const S_IFMT: u16 = 0o170_000;
 const S_IFIFO: u16 = 0o010_000;
 const S_IFCHR: u32 = 0o020_000;
 const S_IFBLK: u32 = 0o060_000;
 const S_IFSOCK: u32 = 0o140_000;
-const S_IFREG: u16 = 0o100_000;
-const S_IFDIR: u16 = 0o040_000;
+pub const S_IFREG: u16 = 0o100_000;
+pub const S_IFDIR: u16 = 0o040_000;
 const S_IFLNK: u16 = 0o120_000;
 // `ia_valid` bits.
 const ATTR_SIZE: u32 = 1 << 3;
 const ATTR_ATIME: u32 = 1 << 4;
 const ATTR_MTIME: u32 = 1 << 5;
-// `ioctl` commands, all of them ABI.
-const TIOCSTI: u32 = 0x5412;
-const TIOCLINUX: u32 = 0x541c;
-const FIOSETOWN: u32 = 0x8901;
-const SIOCSPGRP: u32 = 0x8902;
-const FIOASYNC: u32 = 0x5452;
-const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
-const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
-const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
-const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
-// `fcntl` commands, ABI as well.
+// `fcntl` commands, all of them ABI.
 const F_SETFL: u32 = 4;
 const F_SETOWN: u32 = 8;
 const F_SETSIG: u32 = 10;
@@ -67,6 +58,7 @@ const PIDTYPE_TGID: u32 = 1;
 /// `FAN_OPEN_PERM`, `FAN_ACCESS_PERM`, `FAN_OPEN_EXEC_PERM`, `FAN_PRE_ACCESS`: the watcher's answer decides.
 const FAN_PERMISSION: u64 = 0x0001_0000 | 0x0002_0000 | 0x0004_0000 | 0x0010_0000;
 const FSNOTIFY_OBJ_TYPE_INODE: u32 = 0;
+const MQUEUE_MAGIC: u64 = 0x1980_0202;
 const PIPEFS_MAGIC: u64 = 0x5049_5045;
 const PID_FS_MAGIC: u64 = 0x5049_4446;
 /// Files of this file system look like regular ones since 6.17.
@@ -102,7 +94,11 @@ struct Open {
 impl Open {
     #[inline(always)]
     fn of(file: Typed) -> Self {
-        Self { mode: file.get(Field::FileMode), flags: file.get(Field::FileFlags) }
+        let (mode, mut flags) = (file.get(Field::FileMode), file.get::<u32>(Field::FileFlags));
+        if flags & FMODE_EXEC != 0 && is_message_queue(file) {
+            flags &= !FMODE_EXEC;
+        }
+        Self { mode, flags }
     }
 
     /// Whether the kernel opens what somebody starts, or for itself.
@@ -188,6 +184,11 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         }
         verdict
     })
+}
+
+#[inline(always)]
+fn is_message_queue(file: Typed) -> bool {
+    file.follow(Field::FileInode).follow(Field::InodeSb).get::<u64>(Field::SbMagic) == MQUEUE_MAGIC
 }
 
 #[inline(always)]
@@ -455,34 +456,6 @@ fn judge_times(dentry: Typed, change: Typed) -> i32 {
     change_dentry(Hook::InodeSetattr, dentry)
 }
 
-/// Judges the commands that change a file that may be open for reading only, and those that type into a terminal.
-/// (Oldest kernel: 5.7.)
-#[lsm(hook = "file_ioctl")]
-pub fn file_ioctl(ctx: LsmContext) -> i32 {
-    judge_ioctl(Hook::FileIoctl, pointer(&ctx, 0), ctx.arg::<u32>(1))
-}
-
-/// The same from 32-bit programs. (Oldest kernel: 6.8, 6.1.76.)
-#[lsm(hook = "file_ioctl_compat")]
-pub fn file_ioctl_compat(ctx: LsmContext) -> i32 {
-    judge_ioctl(Hook::FileIoctlCompat, pointer(&ctx, 0), ctx.arg::<u32>(1))
-}
-
-#[inline(always)]
-fn judge_ioctl(hook: Hook, file: Typed, command: u32) -> i32 {
-    match command {
-        TIOCSTI | TIOCLINUX => privilege(hook, Privilege::TerminalInput),
-        // Whom they name, the kernel reads after us.
-        FIOSETOWN | SIOCSPGRP => privilege(hook, Privilege::Signal),
-        FIOASYNC => judge_owner(hook, file),
-        FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS | FS_IOC_FSSETXATTR | FS_IOC_ENABLE_VERITY => {
-            let point = file_point(hook);
-            point.judge(|subject| point.decide_place(subject, Place::of_file(file), false, Rights::WRITE))
-        }
-        _ => PASS,
-    }
-}
-
 /// Judges by whom a file's owner is set, and what it is sent, as nobody can tell where the signal is sent: that may be
 /// in an interrupt, on any task's behalf. A process may have its own files signal itself; anything else is a signal to
 /// somebody else. (Oldest kernel: 5.7.)
@@ -502,7 +475,7 @@ pub fn file_fcntl(ctx: LsmContext) -> i32 {
 
 /// Judges having a file signal whoever owns it.
 #[inline(always)]
-fn judge_owner(hook: Hook, file: Typed) -> i32 {
+pub fn judge_owner(hook: Hook, file: Typed) -> i32 {
     towards_own(hook, || is_owned_by_us(file))
 }
 

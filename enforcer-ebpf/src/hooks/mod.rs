@@ -12,6 +12,7 @@ mod descriptors;
 mod exec;
 mod file;
 mod interpreter;
+mod ioctl;
 mod memory;
 mod network;
 mod privilege;

@@ -59,6 +59,11 @@ const IPV6_FLOWLABEL_MGR: i32 = 32;
 const IPV6_XFRM_POLICY: i32 = 35;
 const IPV6_HDRINCL: i32 = 36;
 const IPV6_RTHDR: i32 = 57;
+// Options of packet filters (`IPT_BASE_CTL`) and multicast routing (`MRT_BASE`), and how many the latter has.
+const NETFILTER: i32 = 64;
+const NETFILTER_END: i32 = 66;
+const MULTICAST_ROUTING: i32 = 200;
+const MULTICAST_ROUTING_END: i32 = 220;
 const SCTP_DSTADDRV4: i32 = 7;
 const SCTP_DSTADDRV6: i32 = 8;
 /// `SCTP_SOCKOPT_BINDX_ADD`, `SCTP_PRIMARY_ADDR`, `SCTP_SET_PEER_PRIMARY_ADDR`, `SCTP_PARAM_ADD_IP` and the rest name
@@ -108,7 +113,27 @@ pub fn socket_setsockopt(ctx: LsmContext) -> i32 {
         SOL_RAW => option == IPV6_HDRINCL,
         _ => false,
     };
-    if writes_headers { privilege(Hook::SocketSetsockopt, Privilege::RawHeaders) } else { PASS }
+    if writes_headers {
+        privilege(Hook::SocketSetsockopt, Privilege::RawHeaders)
+    } else if is_administration(level, option) {
+        privilege(Hook::SocketSetsockopt, Privilege::NetworkAdmin)
+    } else {
+        PASS
+    }
+}
+
+/// Whether an option is about everybody's packets: rules of a packet filter lead what goes to a listed address somewhere else.
+/// A socket of any kind takes them. Over IPv4 all numbers from there on are such; over IPv6, sockets have options between.
+#[inline(always)]
+const fn is_administration(level: i32, option: i32) -> bool {
+    match level {
+        SOL_IP => option >= NETFILTER,
+        SOL_IPV6 => {
+            (option >= NETFILTER && option < NETFILTER_END)
+                || (option >= MULTICAST_ROUTING && option < MULTICAST_ROUTING_END)
+        }
+        _ => false,
+    }
 }
 
 /// A transport address: none if the request carries none that is judged.

@@ -11,9 +11,14 @@ use crate::{
 };
 use enforcer_common::{decide::Request, verdict::Family};
 
+const CAP_NET_ADMIN: i32 = 12;
+const CAP_SYS_MODULE: i32 = 16;
 const CAP_SYS_RAWIO: i32 = 17;
 const CAP_SYS_ADMIN: i32 = 21;
 const CAP_SYS_BOOT: i32 = 22;
+const CAP_SYS_TIME: i32 = 25;
+/// `CAP_OPT_NOAUDIT`, in the kernel since 5.1: it only wants to know, and goes on without.
+const CAP_OPT_NOAUDIT: u32 = 2;
 /// In the kernel since 2.6; a macro, so not in BTF.
 const PTRACE_MODE_ATTACH: u32 = 2;
 /// `LSM_PRLIMIT_WRITE`, in the kernel since 4.12.
@@ -158,34 +163,87 @@ pub fn tun_dev_open(_: LsmContext) -> i32 {
     privilege(Hook::TunDevOpen, Privilege::Tun)
 }
 
-/// What no hook of its own guards: `reboot(2)`; I/O ports, raw memory, machine registers and PCI space; and the system
-/// calls that change mounts but ask for the capability only. (Oldest kernel: 5.7; `bpf_task_pt_regs` 5.15.)
+/// What no hook of its own guards: `reboot(2)`; I/O ports, raw memory, machine registers and PCI space; the clock's rate and
+/// its jumps (`adjtimex(2)`); swap areas; unloading modules; addresses, routes, filters and devices of the network; and the
+/// system calls that change mounts but ask for the capability only. (Oldest kernel: 5.7; `bpf_task_pt_regs` 5.15.)
 #[lsm(hook = "capable")]
 pub fn capable(ctx: LsmContext) -> i32 {
     let door = match ctx.arg::<i32>(2) {
         CAP_SYS_BOOT => Privilege::Reboot,
         CAP_SYS_RAWIO => Privilege::RawIo,
         CAP_SYS_ADMIN if changes_mounts() => Privilege::Mount,
+        CAP_SYS_ADMIN if changes_swap() => Privilege::FileSystem,
+        CAP_SYS_ADMIN if takes_memory_away() => Privilege::RawIo,
+        CAP_SYS_MODULE if unloads_module() => Privilege::KernelModule,
+        CAP_SYS_TIME if !passes_settime() => Privilege::SetTime,
+        // What is asked without an audit record decides about the mode of network settings, which are files.
+        CAP_NET_ADMIN if ctx.arg::<u32>(3) & CAP_OPT_NOAUDIT == 0 && !sets_socket_option() => {
+            Privilege::NetworkAdmin
+        }
         _ => return PASS,
     };
     privilege(Hook::Capable, door)
 }
 
-/// Whether the task is in a system call that changes mounts and passes no hook. The numbers are those of every ABI of
+/// Whether the task is in a system call that changes mounts and passes no hook, or passes one too late: file systems of the
+/// network connect, and all read what they are given, before anything is mounted. The numbers are those of every ABI of
 /// x86: calls since 5.1 share theirs.
 #[inline(always)]
 fn changes_mounts() -> bool {
     const OPEN_TREE: u32 = 428;
+    const FSOPEN: u32 = 430;
     const MOUNT_SETATTR: u32 = 442;
     /// Since 6.15.
     const OPEN_TREE_ATTR: u32 = 467;
     /// A mount namespace of a part of the tree, where every name is another; since 7.0.
     const OPEN_TREE_NAMESPACE: u32 = 2;
     match kernel::system_call() {
-        (MOUNT_SETATTR | OPEN_TREE_ATTR, _) => true,
+        (FSOPEN | MOUNT_SETATTR | OPEN_TREE_ATTR, _) => true,
         (OPEN_TREE, flags) => flags & OPEN_TREE_NAMESPACE != 0,
         _ => false,
     }
+}
+
+/// Whether the task is in `swapon(2)` or `swapoff(2)`. A swap area receives the memory of every process.
+#[inline(always)]
+fn changes_swap() -> bool {
+    let (number, _) = kernel::system_call();
+    if kernel::is_compat() { number == 87 || number == 115 } else { number == 167 || number == 168 }
+}
+
+/// Whether the task is in `madvise(2)`, where the capability takes pages of the machine out of use: `MADV_HWPOISON` kills
+/// everybody who has mapped the same library.
+#[inline(always)]
+fn takes_memory_away() -> bool {
+    const PROCESS_MADVISE: u32 = 440;
+    let (number, _) = kernel::system_call();
+    number == PROCESS_MADVISE || number == if kernel::is_compat() { 219 } else { 28 }
+}
+
+/// Whether the task is in `delete_module(2)`.
+#[inline(always)]
+fn unloads_module() -> bool {
+    let (number, _) = kernel::system_call();
+    number == if kernel::is_compat() { 129 } else { 176 }
+}
+
+/// Whether the task sets the clock in a way that passes [`settime`]: by `settimeofday`, `clock_settime`, or `stime`.
+#[inline(always)]
+fn passes_settime() -> bool {
+    let (number, _) = kernel::system_call();
+    if kernel::is_compat() {
+        number == 79 || number == 264 || number == 404 || number == 25
+    } else {
+        number == 164 || number == 227
+    }
+}
+
+/// Whether the task is in `setsockopt(2)`: what takes the capability there is about its own packets, or judged by
+/// `socket_setsockopt`. Of a 32-bit program, whose call may be any of `socketcall(2)`, nothing is known.
+#[inline(always)]
+fn sets_socket_option() -> bool {
+    let (number, _) = kernel::system_call();
+    (number == 54 || number == 541) && !kernel::is_compat() && !kernel::is_io_worker()
 }
 
 /// (Oldest kernel: 5.7.)

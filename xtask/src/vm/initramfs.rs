@@ -23,12 +23,15 @@ const AVAILABLE: &[&str] = &[
     "af_alg",
     "algif_hash",
     "algif_skcipher",
+    "binfmt_misc",
     "bridge",
     "br_netfilter",
     "dccp_ipv4",
     "erofs",
     "fuse",
+    "ip6_tables",
     "ip_tables",
+    "kcm",
     "loop",
     "macvlan",
     "nf_conntrack",
@@ -38,8 +41,11 @@ const AVAILABLE: &[&str] = &[
     "nft_compat",
     "nft_ct",
     "nft_masq",
+    "rds",
     "sctp",
+    "smc",
     "squashfs",
+    "tipc",
     "tls",
     "tun",
     "veth",
@@ -49,7 +55,7 @@ const AVAILABLE: &[&str] = &[
 ];
 
 /// Raise when what [`write_base`] writes changes.
-const BASE_FORMAT: u32 = 3;
+const BASE_FORMAT: u32 = 4;
 
 /// A few accounts, because programs ask for names.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n\

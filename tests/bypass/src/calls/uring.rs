@@ -27,6 +27,9 @@ const OP_RENAMEAT: u8 = 35;
 const OP_UNLINKAT: u8 = 36;
 const OP_LINKAT: u8 = 39;
 const OP_SOCKET: u8 = 45;
+const OP_SEND_ZC: u8 = 47;
+const OP_BIND: u8 = 56;
+const OP_LISTEN: u8 = 57;
 
 #[repr(C)]
 #[derive(Default)]
@@ -267,8 +270,28 @@ impl Ring {
         payload: &[u8],
         address: &dyn SockaddrLike,
     ) -> io::Result<i32> {
+        self.send_by(OP_SEND, socket, payload, address)
+    }
+
+    /// The same without a copy. The payload must stay: the kernel may still read it when this returns. Since 6.0.
+    pub(crate) fn send_zero_copy(
+        &self,
+        socket: &OwnedFd,
+        payload: &'static [u8],
+        address: &dyn SockaddrLike,
+    ) -> io::Result<i32> {
+        self.send_by(OP_SEND_ZC, socket, payload, address)
+    }
+
+    fn send_by(
+        &self,
+        opcode: u8,
+        socket: &OwnedFd,
+        payload: &[u8],
+        address: &dyn SockaddrLike,
+    ) -> io::Result<i32> {
         let entry = Entry {
-            opcode: OP_SEND,
+            opcode,
             fd: socket.as_raw_fd(),
             address: payload.as_ptr() as u64,
             length: u32::try_from(payload.len()).unwrap_or(0),
@@ -278,6 +301,26 @@ impl Ring {
         };
         // SAFETY: payload and address outlive the call.
         unsafe { self.submit(entry) }
+    }
+
+    /// Since 6.11.
+    pub(crate) fn bind(&self, socket: &OwnedFd, address: &dyn SockaddrLike) -> io::Result<()> {
+        let entry = Entry {
+            opcode: OP_BIND,
+            fd: socket.as_raw_fd(),
+            address: address.as_ptr() as u64,
+            offset: address.len().into(),
+            ..Entry::default()
+        };
+        // SAFETY: the address outlives the call.
+        unsafe { self.submit(entry) }.map(drop)
+    }
+
+    /// Since 6.11.
+    pub(crate) fn listen(&self, socket: &OwnedFd) -> io::Result<()> {
+        let entry = Entry { opcode: OP_LISTEN, fd: socket.as_raw_fd(), length: 16, ..Entry::default() };
+        // SAFETY: the entry points to nothing.
+        unsafe { self.submit(entry) }.map(drop)
     }
 
     pub(crate) fn send_message(

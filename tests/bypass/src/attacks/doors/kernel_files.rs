@@ -32,6 +32,13 @@ fn rows() -> Vec<Case> {
         file("/sys/kernel/debug/sched/debug", "file.read", "read"),
         file("/sys/kernel/tracing/trace", "file.read", "read"),
         file("/sys/kernel/security/lsm", "file.read", "read"),
+        file("/sys/kernel/debug/sched/verbose", "file.write", "write"),
+        file("/sys/kernel/tracing/tracing_on", "file.write", "write"),
+        file("/sys/kernel/tracing/uprobe_events", "file.write", "write"),
+        file("/sys/kernel/security/integrity/ima/policy", "file.write", "write"),
+        file("/sys/fs/cgroup/cgroup.max.depth", "file.write", "write"),
+        file("/sys/fs/cgroup/cgroup.subtree_control", "file.write", "write"),
+        file("/sys/module/kernel/parameters/panic", "file.write", "write"),
         file("/sys/fs/bpf", "file.read", "read"),
     ]
 }

@@ -2,11 +2,13 @@
 
 use crate::attack::Attack;
 
+mod administer_network;
 mod bind_mount;
 mod bpf;
 mod chroot;
 mod detached_tree;
 mod fanotify;
+mod file_system_commands;
 mod inotify;
 mod io_uring_setup;
 mod kernel_files;
@@ -15,6 +17,7 @@ mod kexec;
 mod keyring;
 mod limit_outsiders;
 mod load_module;
+mod message_queue;
 mod mount_setattr;
 mod move_mount;
 mod new_file_system;
@@ -24,6 +27,8 @@ mod pivot_root;
 mod process_memory;
 mod ptrace;
 mod quota;
+mod raw_io;
+mod reboot;
 mod remount;
 mod request_binary_format;
 mod request_module;
@@ -31,18 +36,22 @@ mod set_time;
 mod signal;
 mod signal_by_descriptor;
 mod steal_descriptor;
+mod swap_area;
 mod traceme;
+mod type_into_terminal;
 mod umount;
 mod user_namespace;
 mod usermode_helper;
 
 /// All of them.
 pub(crate) const ATTACKS: &[Attack] = &[
+    administer_network::ATTACK,
     bind_mount::ATTACK,
     bpf::ATTACK,
     chroot::ATTACK,
     detached_tree::ATTACK,
     fanotify::ATTACK,
+    file_system_commands::ATTACK,
     inotify::ATTACK,
     io_uring_setup::ATTACK,
     kernel_files::ATTACK,
@@ -51,6 +60,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     keyring::ATTACK,
     limit_outsiders::ATTACK,
     load_module::ATTACK,
+    message_queue::ATTACK,
     mount_setattr::ATTACK,
     move_mount::ATTACK,
     new_file_system::ATTACK,
@@ -60,6 +70,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     process_memory::ATTACK,
     ptrace::ATTACK,
     quota::ATTACK,
+    raw_io::ATTACK,
+    reboot::ATTACK,
     remount::ATTACK,
     request_binary_format::ATTACK,
     request_module::ATTACK,
@@ -67,7 +79,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     signal::ATTACK,
     signal_by_descriptor::ATTACK,
     steal_descriptor::ATTACK,
+    swap_area::ATTACK,
     traceme::ATTACK,
+    type_into_terminal::ATTACK,
     umount::ATTACK,
     user_namespace::ATTACK,
     usermode_helper::ATTACK,

@@ -1,4 +1,5 @@
-//! `fsopen`, `fsmount` and `move_mount` bring a file system without `mount(2)`.
+//! `fsopen`, `fsmount` and `move_mount` bring a file system without `mount(2)`. One that lies elsewhere on the network is
+//! connected to before anything is mounted, by the kernel itself, so the first of them is refused.
 
 use nix::mount::{MsFlags, mount};
 
@@ -27,7 +28,7 @@ fn rows() -> Vec<Case> {
             .row(&["fsmount", "{dir}/victim"])
             .directory("{dir}/victim")
             .allowed_by("privileges.allow", "mount")
-            .refused(Hook::MoveMount, Family::Privilege, Reason::Privilege)
+            .refused(Hook::Capable, Family::Privilege, Reason::Privilege)
             .about("mount"),
     ]
 }

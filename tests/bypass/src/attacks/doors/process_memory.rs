@@ -30,6 +30,12 @@ fn rows() -> Vec<Case> {
             .refused(Hook::PtraceAccessCheck, Family::Privilege, Reason::Privilege)
             .about("ptrace"),
         ATTACK
+            .row(&["compare", "{victim}", "{victim-stack}"])
+            .allowed_by("privileges.allow", "ptrace")
+            .refused(Hook::PtraceAccessCheck, Family::Privilege, Reason::Privilege)
+            .about("ptrace")
+            .optional(),
+        ATTACK
             .row(&["file", "{victim}", "{victim-stack}"])
             .allowed_by("file.read", "/proc/{victim}/mem")
             .allowed_by("privileges.allow", "ptrace")
@@ -59,6 +65,14 @@ fn run(words: &[&str]) -> Outcome {
         "read" => process_vm_readv(pid, &mut [IoSliceMut::new(&mut byte)], &remote)
             .at("process_vm_readv")
             .map(calls::nothing),
+        // Whether both have the same files open.
+        "compare" => {
+            const KCMP_FILES: i32 = 2;
+            // SAFETY: takes no pointers.
+            let compared =
+                unsafe { libc::syscall(libc::SYS_kcmp, std::process::id(), pid.as_raw(), KCMP_FILES, 0, 0) };
+            calls::check(compared).at("kcmp").map(calls::nothing)
+        }
         _ => std::fs::File::open(format!("/proc/{victim}/mem"))
             .at("open")?
             .read_exact_at(&mut byte, base as u64)

@@ -28,7 +28,7 @@ fn rows() -> Vec<Case> {
     };
     vec![
         ask("socket-family", libc::EAFNOSUPPORT).given("network.families", "rose"),
-        ask("file-system", libc::ENODEV),
+        ask("file-system", libc::ENODEV).given("privileges.allow", "mount"),
         ask("congestion-control", libc::ENOENT).given("network.families", "inet"),
     ]
 }

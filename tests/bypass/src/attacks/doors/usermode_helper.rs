@@ -29,6 +29,7 @@ fn rows() -> Vec<Case> {
         helper("/proc/sys/kernel/modprobe"),
         helper("/proc/sys/kernel/poweroff_cmd").optional(),
         helper("/sys/kernel/uevent_helper").optional(),
+        helper("{dir}/binfmt/register").directory("{dir}/binfmt").prepared(binary_formats).optional(),
         helper("{dir}/v1/release_agent").prepared(version_one).optional(),
     ]
 }
@@ -48,7 +49,22 @@ const SETTINGS: &[(&str, &str)] = &[
     ("poweroff_cmd", "/sbin/poweroff"),
     ("uevent_helper", "\n"),
     ("release_agent", "/bin/true"),
+    // A magic number that no file here begins with.
+    ("binfmt/register", ":bypass:M::enforcer-bypass::/bin/true:"),
 ];
+
+/// Where interpreters of binary formats are registered. Without any: they are registered anew each time.
+fn binary_formats(directory: &Path) {
+    let at = directory.join("binfmt");
+    if let Err(error) = mount(Some("none"), &at, Some("binfmt_misc"), MsFlags::empty(), None::<&str>) {
+        println!("no binfmt_misc: {error}");
+        return;
+    }
+    let registered = at.join("bypass");
+    if registered.exists() {
+        std::fs::write(registered, "-1").expect("removing a binary format");
+    }
+}
 
 /// A cgroup hierarchy of version 1, whose agent is started when a cgroup empties. Not every kernel has one.
 fn version_one(directory: &Path) {

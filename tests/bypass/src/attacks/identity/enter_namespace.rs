@@ -1,5 +1,7 @@
 //! Another mount namespace is another set of names.
 
+use std::os::fd::AsRawFd;
+
 use crate::prelude::*;
 
 pub(crate) const ATTACK: Attack = Attack {
@@ -30,6 +32,15 @@ fn rows() -> Vec<Case> {
             .allowed_by("privileges.allow", "ptrace")
             .refused(Hook::PtraceAccessCheck, Family::Privilege, Reason::Privilege)
             .about("ptrace"),
+        // `PIDFD_GET_MNT_NAMESPACE`, since 6.11.
+        ATTACK
+            .row(&["pidfd-ioctl", "{victim}", "{dir}/secret"])
+            .file("{dir}/secret")
+            .refused(Hook::PtraceAccessCheck, Family::Privilege, Reason::Privilege)
+            .about("ptrace")
+            .errno(libc::EACCES)
+            .unlistable()
+            .optional(),
         // The file behind the link has no name, so no rule can allow it.
         ATTACK
             .row(&["file", "/proc/{victim}/ns/mnt", "{dir}/secret"])
@@ -46,6 +57,13 @@ fn run(words: &[&str]) -> Outcome {
     calls::process::in_child(|| {
         let namespace = match how {
             "pidfd" => calls::process::pidfd(calls::number(target)?).at("pidfd_open")?,
+            "pidfd-ioctl" => {
+                const PIDFD_GET_MNT_NAMESPACE: libc::Ioctl = 0xff03;
+                let process = calls::process::pidfd(calls::number(target)?).at("pidfd_open")?;
+                // SAFETY: the command takes no argument.
+                let namespace = unsafe { libc::ioctl(process.as_raw_fd(), PIDFD_GET_MNT_NAMESPACE, 0) };
+                calls::descriptor(namespace).at("PIDFD_GET_MNT_NAMESPACE")?
+            }
             _ => calls::files::open(target, OFlag::O_RDONLY)?,
         };
         nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS).at("setns")?;

@@ -9,6 +9,7 @@ mod executable_stack_program;
 mod loader;
 mod map_memfd;
 mod map_readable_file;
+mod preload;
 mod proc_self_mem;
 mod protect_readable_file;
 mod ptrace_own_child;
@@ -16,6 +17,7 @@ mod read_implies_exec;
 mod read_implies_exec_heap;
 mod read_implies_exec_program;
 mod shared_memory;
+mod userfault;
 mod write_then_protect;
 
 /// All of them.
@@ -27,6 +29,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     loader::ATTACK,
     map_memfd::ATTACK,
     map_readable_file::ATTACK,
+    preload::ATTACK,
     proc_self_mem::ATTACK,
     protect_readable_file::ATTACK,
     ptrace_own_child::ATTACK,
@@ -34,5 +37,6 @@ pub(crate) const ATTACKS: &[Attack] = &[
     read_implies_exec_heap::ATTACK,
     read_implies_exec_program::ATTACK,
     shared_memory::ATTACK,
+    userfault::ATTACK,
     write_then_protect::ATTACK,
 ];

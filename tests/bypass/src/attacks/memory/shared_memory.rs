@@ -25,6 +25,12 @@ fn rows() -> Vec<Case> {
             Family::Memory,
             Reason::AnonymousExec,
         ),
+        // A file of the kernel's own, which no name leads to.
+        ATTACK
+            .row(&["protect"])
+            .allowed_by("exec.unlinked", "true")
+            .refused(Hook::FileMprotect, Family::Memory, Reason::Unlinked)
+            .needing("library"),
     ]
 }
 
@@ -37,6 +43,13 @@ fn run(words: &[&str]) -> Outcome {
     };
     if how == "shm-exec" {
         attach_shm(libc::SHM_EXEC, run)
+    } else if how == "protect" {
+        attach_shm(0, |page| {
+            page.write_code();
+            page.protect(libc::PROT_READ | libc::PROT_EXEC).at("mprotect")?;
+            page.call(0);
+            Ok(String::new())
+        })
     } else {
         with_read_implies_exec(|| attach_shm(0, run))
     }

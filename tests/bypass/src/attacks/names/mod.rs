@@ -4,6 +4,7 @@ use crate::attack::Attack;
 
 mod account_into_file;
 mod account_on_private_mount;
+mod ask_whether;
 mod chmod;
 mod chown;
 mod core_dump;
@@ -12,6 +13,7 @@ mod exchange_with_program;
 mod exec_deleted;
 mod exec_descriptor;
 mod exec_memfd;
+mod hard_link_in_image;
 mod hard_link_over_program;
 mod hard_link_to_secret;
 mod io_uring_rename;
@@ -50,6 +52,7 @@ mod unlink;
 pub(crate) const ATTACKS: &[Attack] = &[
     account_into_file::ATTACK,
     account_on_private_mount::ATTACK,
+    ask_whether::ATTACK,
     chmod::ATTACK,
     chown::ATTACK,
     core_dump::ATTACK,
@@ -58,6 +61,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     exec_deleted::ATTACK,
     exec_descriptor::ATTACK,
     exec_memfd::ATTACK,
+    hard_link_in_image::ATTACK,
     hard_link_over_program::ATTACK,
     hard_link_to_secret::ATTACK,
     io_uring_rename::ATTACK,

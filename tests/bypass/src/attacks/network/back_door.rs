@@ -35,6 +35,14 @@ fn rows() -> Vec<Case> {
             .given("network.families", "inet")
             .allowed_by("network.bind", "tcp 0.0.0.0:0")
             .refused(Hook::SocketListen, Family::Network, Reason::NoRule),
+        // By io_uring since 6.11.
+        ATTACK
+            .row(&["io_uring", "127.0.0.1:4448"])
+            .given("network.families", "inet")
+            .allowed_by("network.bind", "tcp 127.0.0.1:4448")
+            .refused(Hook::SocketBind, Family::Network, Reason::NoRule)
+            .about("127.0.0.1:4448")
+            .optional(),
     ]
 }
 
@@ -44,6 +52,12 @@ fn run(words: &[&str]) -> Outcome {
         // `listen` binds by itself to a port of the kernel's choice.
         let socket = sockets::socket(libc::AF_INET, libc::SOCK_STREAM, 0).at("socket")?;
         return listen(&socket, Backlog::MAXCONN).at("listen").map(calls::nothing);
+    }
+    if how == "io_uring" {
+        let (socket, address) = sockets::towards(libc::SOCK_STREAM, 0, at)?;
+        let ring = calls::uring::ring("plain")?;
+        ring.bind(&socket, &address).at("bind by io_uring")?;
+        return ring.listen(&socket).at("listen by io_uring").map(calls::nothing);
     }
     let kind = if how == "tcp" { libc::SOCK_STREAM } else { libc::SOCK_DGRAM };
     let (socket, address) = sockets::towards(kind, 0, at)?;

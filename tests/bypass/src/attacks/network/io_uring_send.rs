@@ -30,6 +30,12 @@ fn rows() -> Vec<Case> {
             Family::Network,
             Reason::NoRule,
         ),
+        // Zero copy, since 6.0.
+        ATTACK.reaching(&["plain", "send-zc", "{udp4}"], "udp {udp4}", "{udp4}").refused(
+            Hook::SocketSendmsg,
+            Family::Network,
+            Reason::NoRule,
+        ),
     ]
 }
 
@@ -38,6 +44,7 @@ fn run(words: &[&str]) -> Outcome {
     let (socket, address) = sockets::towards(libc::SOCK_DGRAM, 0, to)?;
     let ring = calls::uring::ring(how)?;
     let sent = match operation {
+        "send-zc" => ring.send_zero_copy(&socket, sockets::PAYLOAD, &address),
         "sendto" => ring.send_to(&socket, sockets::PAYLOAD, &address),
         _ => ring.send_message(&socket, sockets::PAYLOAD, &address),
     };

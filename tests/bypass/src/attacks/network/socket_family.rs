@@ -28,6 +28,10 @@ fn rows() -> Vec<Case> {
         family("vsock", "stream"),
         family("xdp", "raw"),
         family("key", "raw"),
+        family("kcm", "dgram"),
+        family("rds", "seqpacket"),
+        family("tipc", "stream"),
+        family("smc", "stream"),
         family("inet", "stream"),
         family("inet6", "dgram"),
         // The kernel asks no differently through io_uring.
@@ -39,6 +43,11 @@ fn rows() -> Vec<Case> {
     ]
 }
 
+/// Not in `libc`.
+const AF_KCM: i32 = 41;
+/// Not in `libc`.
+const AF_SMC: i32 = 43;
+
 fn run(words: &[&str]) -> Outcome {
     let [family, kind, how] = arguments(words)?;
     let family = match family {
@@ -48,6 +57,10 @@ fn run(words: &[&str]) -> Outcome {
         "vsock" => libc::AF_VSOCK,
         "xdp" => libc::AF_XDP,
         "key" => libc::AF_KEY,
+        "kcm" => AF_KCM,
+        "rds" => libc::AF_RDS,
+        "tipc" => libc::AF_TIPC,
+        "smc" => AF_SMC,
         "inet" => libc::AF_INET,
         _ => libc::AF_INET6,
     };

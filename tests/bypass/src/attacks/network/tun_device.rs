@@ -20,6 +20,7 @@ fn rows() -> Vec<Case> {
             .prepared(load)
             .given("file.read", "/dev/net/tun")
             .given("file.write", "/dev/net/tun")
+            .given("privileges.allow", "network-admin")
             .allowed_by("privileges.allow", "tun")
             .refused(Hook::TunDevCreate, Family::Privilege, Reason::Privilege)
             .about("tun")

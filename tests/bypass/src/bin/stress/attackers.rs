@@ -24,6 +24,8 @@ const EXCLUSIVE: &[(&str, &str)] = &[
         "what tells whether it succeeded is the kernel's only `modprobe`, made anew for each attempt",
     ),
     ("request-binary-format", "as request-module"),
+    ("file-system-commands", "`mount -o loop` of several at a time takes the same device"),
+    ("message-queue", "whoever makes the queue anew takes it away from the others"),
 ];
 
 /// The attacks of this kernel, and those that are left out.
