@@ -132,7 +132,7 @@ fn systemd_measures(world: &World, number: u8, text: &str, digest: PcrValue) {
         "content_type": "systemd",
         "content": { "string": text, "bootId": "b0", "timestamp": 7, "eventType": "machine-id" },
     });
-    write!(log, "\u{1e}{record}\n").unwrap();
+    writeln!(log, "\u{1e}{record}").unwrap();
     world.open().extend(pcr(number), &digest.0).unwrap();
 }
 

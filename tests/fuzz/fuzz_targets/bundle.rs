@@ -27,7 +27,10 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(evidence) = Evidence::parse(data) {
         let anchors = Anchors::parse("", "anchors.toml".as_ref()).expect("empty anchors are anchors");
-        assert!(evidence.verify(&[0; 34], &[0; 32], &anchors, &Default::default()).is_err(), "nobody has this key");
+        assert!(
+            evidence.verify(&[0; 34], &[0; 32], &anchors, &Default::default()).is_err(),
+            "nobody has this key"
+        );
     }
     if let Ok(text) = std::str::from_utf8(data) {
         if let Err(error) = Anchors::parse(text, "anchors.toml".as_ref()) {
