@@ -17,6 +17,8 @@ const LIBRARIES: &[(&str, &str)] = &[
     // Renamed after Debian 12, too.
     ("libcrypto.so.3", "libssl3t64 | libssl3"),
     ("libgcc_s.so.1", "libgcc-s1"),
+    // Nothing of it is used, but who links with the one is linked with both.
+    ("libssl.so.3", "libssl3t64 | libssl3"),
     ("libtss2-esys.so.0", "libtss2-esys-3.0.2-0"),
     // Debian renamed it after 12; what is in it did not change.
     ("libtss2-mu.so.0", "libtss2-mu-4.0.1-0 | libtss2-mu0"),
@@ -74,7 +76,8 @@ impl Needs {
         let (major, minor) = self.glibc;
         let libraries = LIBRARIES.iter().filter(|(name, _)| self.libraries.contains(*name));
         let mut depends = vec![format!("libc6 (>= {major}.{minor})")];
-        depends.extend(libraries.map(|(_, package)| (*package).to_owned()));
+        // A package may have several of them.
+        depends.extend(libraries.map(|(_, package)| (*package).to_owned()).collect::<BTreeSet<_>>());
         depends.push("systemd".to_owned());
         depends.join(", ")
     }
