@@ -10,7 +10,7 @@ use crate::{rights::Rights, verdict::FAMILY_SLOTS};
 
 /// Part of the pin path. Any change to a type in this module, [`crate::event`] or [`crate::verdict`] that an older
 /// program would misread raises it.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Longest name the kernel hands out (`PATH_MAX`), in bytes.
 pub const PATH_MAX: u32 = 4096;
@@ -411,6 +411,63 @@ crate::codes::codes! {
     }
 }
 
+/// Names something of the enforcer's own, for [`crate::maps::OWN`].
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct OwnKey {
+    /// Code of an [`OwnKind`].
+    pub kind: u32,
+    /// The file system's number as the kernel keeps it (`super_block.s_dev`), for inodes; 0 otherwise.
+    pub device: u32,
+    /// Inode number, or id.
+    pub number: u64,
+}
+
+crate::codes::codes! {
+    /// What an [`OwnKey`] names.
+    pub enum OwnKind : u32 {
+        /// An inode.
+        Inode = 0 => "inode",
+        /// A BPF map.
+        Map = 1 => "map",
+        /// A BPF program.
+        Program = 2 => "program",
+        /// A BPF link.
+        Link = 3 => "link",
+    }
+}
+
+/// What is protected of something that is the enforcer's own: bits.
+pub mod own {
+    /// It, and if it is a directory everything below it.
+    pub const WHOLE: u32 = 1 << 0;
+    /// A directory on the way to something whole: it stays where it is, and nothing is mounted on it.
+    pub const WAY: u32 = 1 << 1;
+    /// A cgroup that the daemon is in: its control files are not written.
+    pub const CONTROLS: u32 = 1 << 2;
+}
+
+/// The daemon's process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Keeper {
+    /// Its number in the initial pid namespace; 0 if there is none.
+    pub process: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// When it started, in [`Keeper::TICK`]s since boot: numbers are given out again.
+    pub started: u64,
+    /// Address of its credentials, noted by the programs.
+    pub credentials: u64,
+}
+
+impl Keeper {
+    /// Nanoseconds of the unit in which `/proc/PID/stat` says when a process started (`USER_HZ`, ABI).
+    pub const TICK: u64 = 10_000_000;
+}
+
 crate::codes::codes! {
     /// Counters kept by the BPF programs.
     pub enum Counter : u32 {
@@ -450,5 +507,7 @@ const _: () = {
     assert!(size_of::<Binding>() == 12);
     assert!(size_of::<Label>() == 40);
     assert!(size_of::<SocketLabel>() == 16);
+    assert!(size_of::<OwnKey>() == 16);
+    assert!(size_of::<Keeper>() == 24);
     assert!(Counter::ALL.len() <= COUNTERS as usize);
 };

@@ -92,6 +92,12 @@ fields! {
     DentrySb => "dentry"."d_sb",
     /// `umode_t`.
     InodeMode => "inode"."i_mode",
+    /// `unsigned long`: its number on its file system.
+    InodeNumber => "inode"."i_ino",
+    /// `struct hlist_head`: the dentries that show it.
+    InodeAliases => "inode"."i_dentry" as OptionalBytes,
+    /// `struct hlist_node`: what [`Field::InodeAliases`] lists. Used before 6.6.
+    DentryAlias => "dentry"."d_u.d_alias" as OptionalBytes,
     /// `unsigned int`: how many names it has.
     InodeLinks => "inode"."i_nlink",
     /// `s64`: seconds of its last change (before 6.6).
@@ -116,6 +122,8 @@ fields! {
     VerityAlgorithmSize => "fsverity_hash_alg"."digest_size" as OptionalBytes,
     /// `struct super_block *`.
     InodeSb => "inode"."i_sb",
+    /// `dev_t`: the number of the file system.
+    SbDevice => "super_block"."s_dev",
     /// Magic number of the file system.
     SbMagic => "super_block"."s_magic",
     /// `struct dentry *`.
@@ -200,6 +208,14 @@ fields! {
     TaskRealParent => "task_struct"."real_parent",
     /// `pid_t`.
     TaskTgid => "task_struct"."tgid",
+    /// `u64`: when it started, in nanoseconds since boot.
+    TaskStarted => "task_struct"."start_boottime",
+    /// `u32`: the id of a BPF map.
+    BpfMapId => "bpf_map"."id",
+    /// `struct bpf_prog_aux *`.
+    BpfProgAux => "bpf_prog"."aux",
+    /// `u32`: the id of a BPF program.
+    BpfProgAuxId => "bpf_prog_aux"."id",
     /// `char [16]`.
     TaskComm => "task_struct"."comm",
     /// `struct mm_struct *`.

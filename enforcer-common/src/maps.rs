@@ -38,11 +38,15 @@ pub const SOCKETS: &str = "SOCKETS";
 pub const ATTACHES: &str = "ATTACHES";
 /// Array of [`crate::abi::COUNTERS`] `u64` counters, indexed by [`crate::abi::Counter`]. Written by the programs.
 pub const COUNTERS: &str = "COUNTERS";
+/// Hash of [`crate::abi::OwnKey`] to bits of [`crate::abi::own`]: what is the enforcer's own. Written by user space.
+pub const OWN: &str = "OWN";
+/// Array of one [`crate::abi::Keeper`]. Written by the daemon, but for the credentials.
+pub const KEEPER: &str = "KEEPER";
 
 /// Every map that is pinned.
 pub const PINNED: &[&str] = &[
     CONTROL, HEADS, EXACT, PINS, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, SOCKETS, ALLOWED, SEEN,
-    EVENTS, ATTACHES, COUNTERS,
+    EVENTS, ATTACHES, COUNTERS, OWN, KEEPER,
 ];
 
 /// Read-only global: `[u32; Field::COUNT]`, the offsets of [`crate::field::Field`]s in units of their shapes.

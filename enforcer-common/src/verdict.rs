@@ -72,6 +72,8 @@ codes! {
         Digest = 11 => "digest",
         /// The program is pinned, and lies on a file system where content can change behind the kernel's back.
         Unverifiable = 12 => "unverifiable",
+        /// It is the enforcer's own, which no policy gives away.
+        Protected = 13 => "protected",
     }
 }
 
@@ -162,11 +164,13 @@ pub struct Outcome {
 /// Turns a decision into what the hook does. The only place where a mode matters.
 ///
 /// A fault denies in enforce mode: an attacker who can exhaust memory or confuse a walk must not gain by it. In audit
-/// mode it passes, because audit promises not to break the workload, and is reported.
+/// mode it passes, because audit promises not to break the workload, and is reported. What is the enforcer's own is
+/// refused whatever the mode: nothing of a workload's hangs on it.
 #[inline(always)]
 pub const fn outcome(mode: Mode, decision: Decision) -> Outcome {
     let denied = matches!(decision.verdict, Verdict::Deny);
-    Outcome { refuse: denied && matches!(mode, Mode::Enforce), report: denied }
+    let refuses = matches!(mode, Mode::Enforce) || matches!(decision.reason, Reason::Protected);
+    Outcome { refuse: denied && refuses, report: denied }
 }
 
 #[cfg(test)]
@@ -178,6 +182,7 @@ mod tests {
         let allow = Decision::allow(1);
         let deny = Decision::deny(Reason::NoRule);
         let fault = Decision::fault(Fault::Walk);
+        let own = Decision::deny(Reason::Protected);
         let table = [
             (Mode::Enforce, allow, false, false),
             (Mode::Enforce, deny, true, true),
@@ -185,6 +190,8 @@ mod tests {
             (Mode::Audit, allow, false, false),
             (Mode::Audit, deny, false, true),
             (Mode::Audit, fault, false, true),
+            (Mode::Enforce, own, true, true),
+            (Mode::Audit, own, true, true),
         ];
         for (mode, decision, refuse, report) in table {
             assert_eq!(outcome(mode, decision), Outcome { refuse, report }, "{mode} {decision:?}");

@@ -10,7 +10,7 @@ use enforcer_common::{
     hook::{Hook, Privilege},
     net::socket_class,
     rights::Rights,
-    verdict::{Decision, Family, Fault, Mode, Verdict, outcome},
+    verdict::{Decision, Family, Fault, Mode, Reason, Verdict, outcome},
 };
 
 use crate::{
@@ -196,6 +196,13 @@ impl Point {
             None => self.decide(subject, &Request::Object { name: &name, needed }),
             Some(why) => self.decide(subject, &Request::Unnamed { name: &name, why, needed }),
         }
+    }
+
+    /// Refuses what is the enforcer's own where its name cannot be told.
+    #[inline(always)]
+    pub fn refuse_unnamed(self, subject: &Subject, needed: Rights) -> i32 {
+        let decision = Decision::deny(Reason::Protected);
+        conclude(subject, &Report { needed: needed.0, ..Report::new(self, decision) })
     }
 
     /// Concludes a request whose object could not be told.

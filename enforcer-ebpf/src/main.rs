@@ -26,6 +26,7 @@ mod hooks;
 mod kernel;
 mod maps;
 mod name;
+mod own;
 mod subject;
 mod tables;
 

@@ -12,8 +12,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, RingBuf},
 };
 use enforcer_common::abi::{
-    ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, ExactKey, Grant, Head, Label, Pin, PinKey,
-    PortRange, PortSpan, SLOTS, SocketLabel,
+    ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, ExactKey, Grant, Head, Keeper, Label, OwnKey,
+    Pin, PinKey, PortRange, PortSpan, SLOTS, SocketLabel,
 };
 
 #[map]
@@ -38,6 +38,10 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 pub static ATTACHES: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static COUNTERS: Array<u64> = Array::with_max_entries(COUNTER_SLOTS, 0);
+#[map]
+pub static OWN: HashMap<OwnKey, u32> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+#[map]
+pub static KEEPER: Array<Keeper> = Array::with_max_entries(1, 0);
 #[btf_map]
 pub static LABELS: TaskStorage<Label> = TaskStorage::new();
 #[btf_map]

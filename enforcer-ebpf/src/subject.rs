@@ -425,8 +425,9 @@ fn launcher_at<P: Pointer>(maps: &Maps, place: Place<P>, scratch: &mut Scratch) 
     Ok(decide::granted(&span.name(scratch), Rights::EXEC, head, maps)?.rights().contains(Rights::EXEC))
 }
 
+/// Whether the current task is in the host's mount namespace.
 #[inline(always)]
-fn in_host_mount_namespace() -> Result<bool, Fault> {
+pub fn in_host_mount_namespace() -> Result<bool, Fault> {
     let ns = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt);
     Ok(ns.raw().get::<u32>(Field::MntNamespaceInum)? == kernel::host_mnt_ns())
 }

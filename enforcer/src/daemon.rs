@@ -52,6 +52,7 @@ use crate::{
         btf::KernelTypes,
         load::{Object, SetUp},
         maps::{BpfMaps, Maps as _, open_events},
+        own,
         pin::Pins,
         state::StateFile,
     },
@@ -127,6 +128,7 @@ fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
     let taken = custody::take_at_start(&config.intake, &report, fits, holds_policies)?;
     let attached = attach::start(&types, &config.set_up, &config.pins)
         .context("enforcement cannot be turned on; `enforcer probe` tells what this machine lacks")?;
+    own::protect(&config.pins, &places(config)).context("what is the enforcer's own cannot be protected")?;
     announce(&attached);
     let mut session = Session::open(lock, &config.runtime, &config.pins)?;
     if let Some(taken) = taken {
@@ -135,6 +137,18 @@ fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
         log_put(&taken, &put);
     }
     Ok(attached)
+}
+
+/// What no workload gets at, whatever its policy says, besides pins and the daemon itself.
+fn places(config: &Config) -> Vec<PathBuf> {
+    let Intake { anchors, places, .. } = &config.intake;
+    vec![
+        own::CONFIGURATION.into(),
+        anchors.clone(),
+        places.state.clone(),
+        places.runtime.clone(),
+        config.runtime.clone(),
+    ]
 }
 
 async fn serve(

@@ -19,6 +19,7 @@ use crate::{
     control::{PASS, Point, privilege},
     kernel::{self, Raw, Typed},
     name::{self, Place},
+    own,
     subject::{self, Claim, Subject},
 };
 
@@ -105,10 +106,16 @@ impl Open {
         Self { mode: file.get(Field::FileMode), flags: file.get(Field::FileFlags) }
     }
 
-    /// Whether the kernel opens what somebody starts, or for itself.
+    /// Whether the kernel opens what somebody starts.
+    #[inline(always)]
+    const fn is_start(self) -> bool {
+        self.flags & FMODE_EXEC != 0
+    }
+
+    /// Whether the kernel opens it for itself.
     #[inline(always)]
     const fn is_by_kernel(self) -> bool {
-        self.mode & FMODE_NOACCOUNT != 0 || self.flags & FMODE_EXEC != 0
+        self.mode & FMODE_NOACCOUNT != 0
     }
 
     #[inline(always)]
@@ -149,16 +156,26 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     let point = file_point(Hook::FileOpen);
     let is_answered = |claim: Claim<'_>| {
         let open = Open::of(file);
-        open.is_by_kernel()
-            || (open.is_plain(claim.label.program) && cache::allows(claim, file, open.needed()))
+        // What the kernel opens for itself is judged no further than whether it is ours.
+        open.is_start()
+            || (open.is_plain(claim.label.program)
+                && !open.is_by_kernel()
+                && cache::allows(claim, file, open.needed()))
     };
     point.judge_unless(is_answered, |subject| {
         let open = Open::of(file);
-        if open.is_by_kernel() {
+        // By adopted tasks, which were not asked above.
+        if open.is_start() {
             return PASS;
         }
         let program = subject.program();
         let (mut needed, temporary) = (open.needed(), open.is_temporary());
+        if own::holds_file(file) {
+            return own::refuse_file(subject, Hook::FileOpen, file, needed);
+        }
+        if open.is_by_kernel() {
+            return PASS;
+        }
         let is_plain = open.is_plain(program);
         if is_process_handle(file) || (kernel::acts_for_another() && is_on_internal_mount(file)) {
             return PASS;
@@ -247,6 +264,9 @@ pub fn file_receive(ctx: LsmContext) -> i32 {
         let needed = needed_by_mode(file.get::<u32>(Field::FileMode));
         if cache::allows(subject.claim(), file, needed) {
             return PASS;
+        }
+        if own::holds_file(file) {
+            return own::refuse_file(subject, Hook::FileReceive, file, needed);
         }
         point.decide_file(subject, file, needed)
     })
@@ -392,6 +412,9 @@ fn change(point: Point, path: Typed) -> i32 {
 fn change_dentry(hook: Hook, dentry: Typed) -> i32 {
     let point = file_point(hook);
     point.judge(|subject| {
+        if own::holds(dentry) {
+            return own::refuse_dentry(subject, hook, dentry, Rights::WRITE);
+        }
         // Overlayfs does to the file below, with its mounter's credentials, what was judged on its own file just
         // before. A task cannot bring this about: `access(2)` changes nothing, and other credentials for `io_uring`
         // are a privilege.
@@ -450,7 +473,12 @@ pub fn inode_setattr(ctx: LsmContext) -> i32 {
 fn judge_times(dentry: Typed, change: Typed) -> i32 {
     let valid = change.get::<u32>(Field::IattrValid);
     if valid & (ATTR_ATIME | ATTR_MTIME) == 0 || valid & ATTR_SIZE != 0 {
-        return PASS;
+        return file_point(Hook::InodeSetattr).judge(|subject| {
+            if own::holds(dentry) {
+                return own::refuse_dentry(subject, Hook::InodeSetattr, dentry, Rights::WRITE);
+            }
+            PASS
+        });
     }
     change_dentry(Hook::InodeSetattr, dentry)
 }

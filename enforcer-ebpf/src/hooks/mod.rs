@@ -14,6 +14,7 @@ mod file;
 mod interpreter;
 mod memory;
 mod network;
+mod own;
 mod privilege;
 
 /// A pointer argument of an LSM hook.

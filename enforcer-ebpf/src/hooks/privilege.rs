@@ -7,10 +7,19 @@ use super::pointer;
 use crate::{
     control::{PASS, Point, privilege},
     kernel::{self, Typed},
-    subject,
+    own, subject,
 };
-use enforcer_common::{decide::Request, verdict::Family};
+use enforcer_common::{
+    abi::OwnKind,
+    decide::Request,
+    field::Field,
+    verdict::{Decision, Family, Reason},
+};
 
+/// `mount(2)` moves a mount, of which the hook gets a name only.
+const MS_MOVE: u64 = 0x2000;
+/// Its attributes start with the id.
+const BPF_LINK_GET_FD_BY_ID: u32 = 30;
 const CAP_SYS_RAWIO: i32 = 17;
 const CAP_SYS_ADMIN: i32 = 21;
 const CAP_SYS_BOOT: i32 = 22;
@@ -21,14 +30,31 @@ const LSM_PRLIMIT_WRITE: u32 = 2;
 
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "sb_mount")]
-pub fn sb_mount(_: LsmContext) -> i32 {
-    privilege(Hook::SbMount, Privilege::Mount)
+pub fn sb_mount(ctx: LsmContext) -> i32 {
+    own::privilege(Hook::SbMount, Privilege::Mount, || {
+        is_ours(pointer(&ctx, 1)) || (ctx.arg::<u64>(3) & MS_MOVE != 0 && is_among_hosts_mounts())
+    })
+}
+
+/// Whether what the task does to mounts it does to the host's. What it moves there, or the root that it gives to everybody
+/// there, cannot be told, so it may move nothing.
+#[inline(always)]
+fn is_among_hosts_mounts() -> bool {
+    subject::in_host_mount_namespace().unwrap_or(true)
+}
+
+/// Whether something that is mounted at this path, or from it, would hide or move what is the enforcer's own.
+#[inline(always)]
+fn is_ours(path: Typed) -> bool {
+    own::holds_or_leads_to(path.follow(Field::PathDentry))
 }
 
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "sb_umount")]
-pub fn sb_umount(_: LsmContext) -> i32 {
-    privilege(Hook::SbUmount, Privilege::Mount)
+pub fn sb_umount(ctx: LsmContext) -> i32 {
+    own::privilege(Hook::SbUmount, Privilege::Mount, || {
+        own::holds_or_leads_to(pointer(&ctx, 0).follow(Field::VfsmountRoot))
+    })
 }
 
 /// (Oldest kernel: 5.7.)
@@ -39,14 +65,16 @@ pub fn sb_remount(_: LsmContext) -> i32 {
 
 /// `move_mount(2)`, which does not pass `sb_mount`. (Oldest kernel: 5.7.)
 #[lsm(hook = "move_mount")]
-pub fn move_mount(_: LsmContext) -> i32 {
-    privilege(Hook::MoveMount, Privilege::Mount)
+pub fn move_mount(ctx: LsmContext) -> i32 {
+    own::privilege(Hook::MoveMount, Privilege::Mount, || {
+        is_ours(pointer(&ctx, 0)) || is_ours(pointer(&ctx, 1))
+    })
 }
 
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "sb_pivotroot")]
 pub fn sb_pivotroot(_: LsmContext) -> i32 {
-    privilege(Hook::SbPivotroot, Privilege::PivotRoot)
+    own::privilege(Hook::SbPivotroot, Privilege::PivotRoot, is_among_hosts_mounts)
 }
 
 /// (Oldest kernel: 5.7.)
@@ -63,8 +91,13 @@ pub fn userns_create(_: LsmContext) -> i32 {
 
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "bpf")]
-pub fn bpf(_: LsmContext) -> i32 {
-    privilege(Hook::Bpf, Privilege::Bpf)
+pub fn bpf(ctx: LsmContext) -> i32 {
+    own::note_credentials();
+    // Descriptors of maps and programs pass hooks of their own when they are made.
+    own::privilege(Hook::Bpf, Privilege::Bpf, || {
+        ctx.arg::<u32>(0) == BPF_LINK_GET_FD_BY_ID
+            && pointer(&ctx, 1).raw().load::<u32>().is_ok_and(|id| own::is_object(OwnKind::Link, id))
+    })
 }
 
 /// (Oldest kernel: 5.7.)
@@ -219,7 +252,7 @@ pub fn task_prlimit(ctx: LsmContext) -> i32 {
     if ctx.arg::<u32>(2) & LSM_PRLIMIT_WRITE == 0 {
         return PASS;
     }
-    privilege(Hook::TaskPrlimit, Privilege::Schedule)
+    own::privilege(Hook::TaskPrlimit, Privilege::Schedule, || own::are_keepers(pointer(&ctx, 1)))
 }
 
 /// Access to another task. Tasks of the same workload may look at each other; but whoever attaches writes into
@@ -227,7 +260,9 @@ pub fn task_prlimit(ctx: LsmContext) -> i32 {
 #[lsm(hook = "ptrace_access_check")]
 pub fn ptrace_access_check(ctx: LsmContext) -> i32 {
     if ctx.arg::<u32>(1) & PTRACE_MODE_ATTACH != 0 {
-        return privilege(Hook::PtraceAccessCheck, Privilege::Ptrace);
+        return own::privilege(Hook::PtraceAccessCheck, Privilege::Ptrace, || {
+            own::is_keeper(pointer(&ctx, 0))
+        });
     }
     towards(Hook::PtraceAccessCheck, Privilege::Ptrace, pointer(&ctx, 0))
 }
@@ -248,9 +283,13 @@ pub fn task_kill(ctx: LsmContext) -> i32 {
 fn towards(hook: Hook, privilege: Privilege, other: Typed) -> i32 {
     let point = Point::new(hook, Family::Privilege);
     point.judge(|subject| {
+        let request = Request::Privilege(privilege);
+        if own::is_keeper(other) {
+            return point.conclude(subject, &request, Decision::deny(Reason::Protected));
+        }
         if subject::is_same_workload(subject, other) {
             return PASS;
         }
-        point.decide(subject, &Request::Privilege(privilege))
+        point.decide(subject, &request)
     })
 }

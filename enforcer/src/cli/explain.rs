@@ -352,6 +352,7 @@ const fn in_words(reason: Reason) -> &'static str {
         Reason::Switch => "the policy opens this whole class",
         Reason::Digest => "the program is pinned to contents, and this is none of them",
         Reason::Unverifiable => "the program is pinned, and its content can change behind the kernel's back",
+        Reason::Protected => "it is the enforcer's own, which no policy gives away",
     }
 }
 

@@ -3,6 +3,7 @@
 //! Sizes of keys and values are checked when a map is opened, so what is read is what the ABI says.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
@@ -13,8 +14,8 @@ use aya::maps::{
 };
 use enforcer_common::{
     abi::{
-        ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, Counter, ExactKey, Grant, Head, Label, Pin,
-        PinKey, PortRange, PortSpan, PrefixKey, SLOTS, Slot,
+        ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, Counter, ExactKey, Grant, Head, Keeper,
+        Label, OwnKey, Pin, PinKey, PortRange, PortSpan, PrefixKey, SLOTS, Slot,
     },
     maps::{self, head_index},
 };
@@ -479,6 +480,55 @@ impl Maps for BpfMaps {
             operation: Operation::Wait,
             source,
         })
+    }
+}
+
+/// The maps that say what is the enforcer's own.
+pub struct OwnMaps {
+    own: HashMap<MapData, Wire<OwnKey>, u32>,
+    keeper: Array<MapData, Wire<Keeper>>,
+}
+
+impl OwnMaps {
+    /// Opens the maps that are pinned in a directory.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(directory: &Path) -> Result<Self, OpenError> {
+        Ok(Self {
+            own: typed::<OwnKey, u32, _>(directory, maps::OWN, Map::HashMap)?,
+            keeper: typed::<u32, Keeper, _>(directory, maps::KEEPER, Map::Array)?,
+        })
+    }
+
+    /// Lists this and nothing else. What was listed and still is never is not.
+    ///
+    /// # Errors
+    /// [`MapFault`].
+    pub fn replace(&mut self, entries: &BTreeMap<OwnKey, u32>) -> Result<(), MapFault> {
+        for (key, bits) in entries {
+            let added = self.own.insert(Wire(*key), bits, 0);
+            added.map_err(|error| fault(maps::OWN, Operation::Write, error))?;
+        }
+        let listed: Result<Vec<_>, _> = self.own.keys().collect();
+        let listed = listed.map_err(|error| fault(maps::OWN, Operation::Read, error))?;
+        for Wire(key) in listed.into_iter().filter(|Wire(key)| !entries.contains_key(key)) {
+            removed(self.own.remove(&Wire(key))).map_err(|source| MapFault {
+                map: maps::OWN,
+                operation: Operation::Remove,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Says who the daemon is.
+    ///
+    /// # Errors
+    /// [`MapFault`].
+    pub fn set_keeper(&mut self, keeper: &Keeper) -> Result<(), MapFault> {
+        let set = self.keeper.set(0, Wire(*keeper), 0);
+        set.map_err(|error| fault(maps::KEEPER, Operation::Write, error))
     }
 }
 

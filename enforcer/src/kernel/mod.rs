@@ -7,6 +7,7 @@ pub mod install;
 pub mod kfunc;
 pub mod load;
 pub mod maps;
+pub mod own;
 pub mod pin;
 pub mod place;
 pub mod pod;

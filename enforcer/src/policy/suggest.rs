@@ -134,6 +134,7 @@ pub const fn no_suggestion(decision: &Decision) -> &'static str {
             "say what the program holds: `--sha256 DIGEST` or `--fsverity sha256:DIGEST`, or ask where the file is"
         }
         Reason::Unverifiable => "no rule can: pinned programs cannot lie on this file system",
+        Reason::Protected => "no rule can: it is the enforcer's own",
         Reason::SocketFamily => "no rule can: policies do not know this socket family",
         _ => "no rule can",
     }

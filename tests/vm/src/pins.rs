@@ -12,8 +12,11 @@ use enforcer_common::{
     maps,
 };
 
+const BPF_MAP_CREATE: i64 = 0;
 const BPF_MAP_LOOKUP_ELEM: i64 = 1;
 const BPF_MAP_GET_NEXT_KEY: i64 = 4;
+const BPF_PROG_LOAD: i64 = 5;
+const BPF_OBJ_PIN: i64 = 6;
 const BPF_OBJ_GET: i64 = 7;
 const BPF_PROG_GET_NEXT_ID: i64 = 11;
 const BPF_MAP_GET_NEXT_ID: i64 = 12;
@@ -129,6 +132,92 @@ fn collect_link_ids(directory: &Path, ids: &mut BTreeMap<String, u32>) {
     }
 }
 
+/// Ids of what the enforcer has pinned, and of the programs behind its links.
+#[derive(Clone, Debug)]
+pub struct OwnObjects {
+    /// Maps.
+    pub maps: Vec<u32>,
+    /// Programs.
+    pub programs: Vec<u32>,
+    /// Links.
+    pub links: Vec<u32>,
+}
+
+/// What the enforcer has pinned.
+///
+/// # Panics
+/// When it cannot be opened.
+#[must_use]
+pub fn own_objects() -> OwnObjects {
+    let mut info = [0_u32; 32];
+    let mut object = |path: &Path| {
+        let fd = open(path).expect("opening a pin");
+        object_info(&fd, &mut info).expect("asking for an id");
+        // Both structs start with type and id; that of links goes on with the program's.
+        (info[1], info[2])
+    };
+    let maps = maps::PINNED.iter().map(|name| object(&directory().join("maps").join(name)).0).collect();
+    let (links, programs) = link_ids().keys().map(|path| object(Path::new(path))).unzip();
+    OwnObjects { maps, programs, links }
+}
+
+/// A map and a program that are not the enforcer's.
+#[derive(Debug)]
+pub struct Foreign {
+    map: OwnedFd,
+    program: OwnedFd,
+}
+
+impl Foreign {
+    /// Makes them, and pins the map.
+    ///
+    /// # Errors
+    /// Those of `bpf(2)`.
+    pub fn pinned(path: &Path) -> io::Result<Self> {
+        // Of an array: map_type, key_size; value_size, max_entries.
+        let mut attributes = [0; 16];
+        attributes[0] = 2 | 4 << 32;
+        attributes[1] = 4 | 1 << 32;
+        let map = fresh(bpf(BPF_MAP_CREATE, &mut attributes)?)?;
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        let mut attributes = [0; 16];
+        (attributes[0], attributes[1]) = (name.as_ptr() as u64, fd_word(&map));
+        bpf(BPF_OBJ_PIN, &mut attributes)?;
+        // r0 = 0; exit.
+        let mut code = [0xb7_u64, 0x95];
+        // A socket filter: prog_type, insn_cnt; insns; license.
+        let mut attributes = [0; 16];
+        attributes[0] = 1 | 2 << 32;
+        (attributes[1], attributes[2]) = (address(&mut code), c"GPL".as_ptr() as u64);
+        let program = fresh(bpf(BPF_PROG_LOAD, &mut attributes)?)?;
+        Ok(Self { map, program })
+    }
+
+    /// The map's id.
+    ///
+    /// # Panics
+    /// When the kernel does not tell.
+    #[must_use]
+    pub fn map_id(&self) -> u32 {
+        id(&self.map)
+    }
+
+    /// The program's id.
+    ///
+    /// # Panics
+    /// When the kernel does not tell.
+    #[must_use]
+    pub fn program_id(&self) -> u32 {
+        id(&self.program)
+    }
+}
+
+fn id(object: &OwnedFd) -> u32 {
+    let mut info = [0_u32; 32];
+    object_info(object, &mut info).expect("asking for an id");
+    info[1]
+}
+
 /// How many BPF objects the kernel holds, whoever made them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loaded {
@@ -189,7 +278,10 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let mut attributes = [0; 16];
     attributes[0] = name.as_ptr() as u64;
-    let fd = bpf(BPF_OBJ_GET, &mut attributes)?;
+    fresh(bpf(BPF_OBJ_GET, &mut attributes)?)
+}
+
+fn fresh(fd: i64) -> io::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

@@ -31,6 +31,8 @@ mod files;
 mod interpreters;
 #[path = "kernel/paths.rs"]
 mod paths;
+#[path = "kernel/protected.rs"]
+mod protected;
 #[path = "kernel/refused_inputs.rs"]
 mod refused_inputs;
 #[path = "kernel/remembered.rs"]
