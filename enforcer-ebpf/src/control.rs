@@ -10,7 +10,7 @@ use enforcer_common::{
     hook::{Hook, Privilege},
     net::socket_class,
     rights::Rights,
-    verdict::{Decision, Family, Fault, Mode, Reason, Verdict, outcome},
+    verdict::{Decision, FAMILY_SLOTS, Family, Fault, Mode, Reason, Verdict, outcome},
 };
 
 use crate::{
@@ -54,12 +54,29 @@ pub type Ask<'a> = Request<'a, Name>;
 pub struct Point {
     pub hook: Hook,
     pub family: Family,
+    /// Whether it is about something of the enforcer's own, of which no policy is asked.
+    is_ours: bool,
 }
 
 impl Point {
     #[inline(always)]
     pub const fn new(hook: Hook, family: Family) -> Self {
-        Self { hook, family }
+        Self { hook, family, is_ours: false }
+    }
+
+    /// The same about something that is the enforcer's own, or is not. What follows is then refused in the same place,
+    /// as there is no stack for another.
+    #[inline(always)]
+    pub const fn owned(self, is_ours: bool) -> Self {
+        Self { is_ours, ..self }
+    }
+
+    #[inline(always)]
+    fn decision(self, subject: &Subject, request: &Ask<'_>) -> Decision {
+        if self.is_ours {
+            return Decision::deny(Reason::Protected);
+        }
+        decide::decide(request, subject.head, &subject.maps)
     }
 
     /// Runs a hook for a task under a policy that is past its entry. The host, and launchers still setting a workload
@@ -100,8 +117,7 @@ impl Point {
     /// Decides and concludes.
     #[inline(always)]
     pub fn decide(self, subject: &Subject, request: &Ask<'_>) -> i32 {
-        let decision = decide::decide(request, subject.head, &subject.maps);
-        self.conclude(subject, request, decision)
+        self.conclude(subject, request, self.decision(subject, request))
     }
 
     /// Decides about rights on the object at a place.
@@ -153,7 +169,7 @@ impl Point {
         }
         let name = span.name(scratch);
         let request = Request::Object { name: &name, needed };
-        let decision = decide::decide(&request, subject.head, &subject.maps);
+        let decision = self.decision(subject, &request);
         if matches!(decision.verdict, Verdict::Allow) {
             cache::remember(subject, file, needed, scratch.sequence());
         }
@@ -198,21 +214,11 @@ impl Point {
         }
     }
 
-    /// Refuses what is the enforcer's own where its name cannot be told.
-    #[inline(always)]
-    pub fn refuse_unnamed(self, subject: &Subject, needed: Rights) -> i32 {
-        let decision = Decision::deny(Reason::Protected);
-        conclude(subject, &Report { needed: needed.0, ..Report::new(self, decision) })
-    }
-
     /// Concludes a request whose object could not be told.
     #[inline(always)]
     pub fn fault(self, subject: &Subject, needed: Rights, fault: Fault) -> i32 {
-        let report = Report {
-            kind: ObjectKind::Unnamed,
-            needed: needed.0,
-            ..Report::new(self, Decision::fault(fault))
-        };
+        let decision = if self.is_ours { Decision::deny(Reason::Protected) } else { Decision::fault(fault) };
+        let report = Report { kind: ObjectKind::Unnamed, needed: needed.0, ..Report::new(self, decision) };
         conclude(subject, &report)
     }
 
@@ -332,7 +338,9 @@ fn conclude(subject: &Subject, report: &Report) -> i32 {
 /// The mode of a family. One that this program does not know is no permission.
 #[inline(always)]
 pub fn mode_of(subject: &Subject, family: Family) -> Mode {
-    Mode::from_code(subject.head.modes[family.code() as usize]).unwrap_or(Mode::Enforce)
+    // Masked, because where a family comes from memory the compiler does not know its bounds, and would panic.
+    let slot = family.code() as usize & (FAMILY_SLOTS - 1);
+    Mode::from_code(subject.head.modes[slot]).unwrap_or(Mode::Enforce)
 }
 
 #[inline(always)]

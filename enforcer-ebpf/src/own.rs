@@ -9,16 +9,13 @@ use enforcer_common::{
     decide::Request,
     field::Field,
     hook::{Hook, Privilege},
-    rights::Rights,
-    verdict::{Decision, Family, Fault, Reason},
+    verdict::{Family, Fault},
 };
 
 use crate::{
     control::Point,
     kernel::{self, Raw, Typed},
     maps::{KEEPER, OWN},
-    name::{self, Place},
-    subject::Subject,
 };
 
 /// How many levels, the object's own included, are looked at. The loader lists every directory of ours that is deeper.
@@ -179,45 +176,9 @@ pub fn is_object(kind: OwnKind, id: u32) -> bool {
     listed(kind, 0, u64::from(id)) != 0
 }
 
-/// Refuses what somebody would do to an open file.
-///
-/// Out of line, like its sibling, for the stack's sake.
-#[inline(never)]
-pub fn refuse_file(subject: &Subject, hook: Hook, file: Typed, needed: Rights) -> i32 {
-    let point = Point::new(hook, Family::File);
-    let Ok(scratch) = name::scratch() else { return point.refuse_unnamed(subject, needed) };
-    match name::of_place(Place::of_file(file), true, scratch) {
-        Ok(span) => {
-            let request = Request::Object { name: &span.name(scratch), needed };
-            point.conclude(subject, &request, Decision::deny(Reason::Protected))
-        }
-        Err(_) => point.refuse_unnamed(subject, needed),
-    }
-}
-
-/// Refuses what somebody would do to an object of which only the dentry is known.
-#[inline(never)]
-pub fn refuse_dentry(subject: &Subject, hook: Hook, dentry: Typed, needed: Rights) -> i32 {
-    let point = Point::new(hook, Family::File);
-    let Ok(scratch) = name::scratch() else { return point.refuse_unnamed(subject, needed) };
-    match name::of_dentry(dentry.raw(), scratch) {
-        Ok(span) => {
-            let request = Request::Object { name: &span.name(scratch), needed };
-            point.conclude(subject, &request, Decision::deny(Reason::Protected))
-        }
-        Err(_) => point.refuse_unnamed(subject, needed),
-    }
-}
-
 /// A privileged door: opened by the policy, but never to what is ours.
 #[inline(always)]
 pub fn privilege(hook: Hook, privilege: Privilege, is_ours: impl FnOnce() -> bool) -> i32 {
     let point = Point::new(hook, Family::Privilege);
-    point.judge(|subject| {
-        let request = Request::Privilege(privilege);
-        if is_ours() {
-            return point.conclude(subject, &request, Decision::deny(Reason::Protected));
-        }
-        point.decide(subject, &request)
-    })
+    point.judge(|subject| point.owned(is_ours()).decide(subject, &Request::Privilege(privilege)))
 }

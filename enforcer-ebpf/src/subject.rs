@@ -21,6 +21,7 @@ use crate::{
     kernel::{self, Raw, Typed},
     maps::{ATTACHES, BINDINGS, LABELS},
     name::{self, Place, Pointer, Scratch},
+    own,
     tables::{Maps, count},
 };
 
@@ -246,7 +247,7 @@ fn bind_epoch(maps: &Maps) -> u32 {
 /// Kept out of line: it runs once in a task's life, and every program would carry a copy.
 #[inline(never)]
 fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
-    if task.get::<u32>(Field::TaskFlags) & PF_KTHREAD != 0 {
+    if is_exempt(task) {
         return Ok(Standing::Host);
     }
     let epoch = bind_epoch(&maps);
@@ -279,6 +280,15 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
         entering,
         label,
     }))
+}
+
+/// Whether a task is under no policy in whichever cgroup: the kernel's threads, and the daemon, which whoever may write
+/// a workload's `cgroup.procs` could otherwise put under its policy.
+///
+/// Out of line for the stack's sake.
+#[inline(never)]
+fn is_exempt(task: Typed) -> bool {
+    task.get::<u32>(Field::TaskFlags) & PF_KTHREAD != 0 || own::is_keeper(task)
 }
 
 /// The label of a task that meets its first hook. Whatever it holds it has from before.

@@ -170,19 +170,11 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         }
         let program = subject.program();
         let (mut needed, temporary) = (open.needed(), open.is_temporary());
-        if own::holds_file(file) {
-            return own::refuse_file(subject, Hook::FileOpen, file, needed);
-        }
-        if open.is_by_kernel() {
+        let is_ours = own::holds_file(file);
+        if !is_ours && (open.is_by_kernel() || is_nobodys(file, program)) {
             return PASS;
         }
-        let is_plain = open.is_plain(program);
-        if is_process_handle(file) || (kernel::acts_for_another() && is_on_internal_mount(file)) {
-            return PASS;
-        }
-        if program & program::SEEKING == 0 && is_anonymous_pipe(file) {
-            return PASS;
-        }
+        let point = point.owned(is_ours);
         let place = Place::of_file(file);
         let scratch = match name::scratch() {
             Ok(scratch) => scratch,
@@ -192,7 +184,9 @@ pub fn file_open(ctx: LsmContext) -> i32 {
             Ok(span) => span,
             Err(fault) => return point.fault(subject, needed, fault),
         };
-        if is_plain {
+        // Looked at again, for the stack's sake.
+        let open = Open::of(file);
+        if open.is_plain(program) {
             return point.decide_named_file(subject, file, span, scratch, needed);
         }
         let interprets = program & program::INTERPRETER != 0 && open.reads() && !is_directory(file);
@@ -205,6 +199,14 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         }
         verdict
     })
+}
+
+/// Whether opening it is not for policies to judge, because it leads nowhere or somebody else was asked.
+#[inline(always)]
+fn is_nobodys(file: Typed, program: u32) -> bool {
+    is_process_handle(file)
+        || (kernel::acts_for_another() && is_on_internal_mount(file))
+        || (program & program::SEEKING == 0 && is_anonymous_pipe(file))
 }
 
 #[inline(always)]
@@ -265,10 +267,7 @@ pub fn file_receive(ctx: LsmContext) -> i32 {
         if cache::allows(subject.claim(), file, needed) {
             return PASS;
         }
-        if own::holds_file(file) {
-            return own::refuse_file(subject, Hook::FileReceive, file, needed);
-        }
-        point.decide_file(subject, file, needed)
+        point.owned(own::holds_file(file)).decide_file(subject, file, needed)
     })
 }
 
@@ -410,18 +409,22 @@ fn change(point: Point, path: Typed) -> i32 {
 /// A change of an object of which the hook has the dentry alone.
 #[inline(always)]
 fn change_dentry(hook: Hook, dentry: Typed) -> i32 {
+    change_dentry_if(hook, dentry, true)
+}
+
+/// The same, which policies judge only if `is_judged`.
+#[inline(always)]
+fn change_dentry_if(hook: Hook, dentry: Typed, is_judged: bool) -> i32 {
     let point = file_point(hook);
     point.judge(|subject| {
-        if own::holds(dentry) {
-            return own::refuse_dentry(subject, hook, dentry, Rights::WRITE);
-        }
+        let is_ours = own::holds(dentry);
         // Overlayfs does to the file below, with its mounter's credentials, what was judged on its own file just
         // before. A task cannot bring this about: `access(2)` changes nothing, and other credentials for `io_uring`
         // are a privilege.
-        if kernel::acts_for_another() {
+        if !is_ours && (!is_judged || kernel::acts_for_another()) {
             return PASS;
         }
-        point.decide_dentry(subject, dentry, Rights::WRITE)
+        point.owned(is_ours).decide_dentry(subject, dentry, Rights::WRITE)
     })
 }
 
@@ -472,15 +475,8 @@ pub fn inode_setattr(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn judge_times(dentry: Typed, change: Typed) -> i32 {
     let valid = change.get::<u32>(Field::IattrValid);
-    if valid & (ATTR_ATIME | ATTR_MTIME) == 0 || valid & ATTR_SIZE != 0 {
-        return file_point(Hook::InodeSetattr).judge(|subject| {
-            if own::holds(dentry) {
-                return own::refuse_dentry(subject, Hook::InodeSetattr, dentry, Rights::WRITE);
-            }
-            PASS
-        });
-    }
-    change_dentry(Hook::InodeSetattr, dentry)
+    let is_judged = valid & (ATTR_ATIME | ATTR_MTIME) != 0 && valid & ATTR_SIZE == 0;
+    change_dentry_if(Hook::InodeSetattr, dentry, is_judged)
 }
 
 /// Judges the commands that change a file that may be open for reading only, and those that type into a terminal.

@@ -10,7 +10,7 @@ use enforcer_common::{
     field::Field,
     hook::{Hook, Privilege},
     rights::Rights,
-    verdict::{Decision, Family, Reason},
+    verdict::Family,
 };
 
 use super::pointer;
@@ -24,60 +24,66 @@ use crate::{
 /// (Oldest kernel: 5.7, like all on inodes here.)
 #[lsm(hook = "inode_create")]
 pub fn inode_create(ctx: LsmContext) -> i32 {
-    entry(Hook::InodeCreate, pointer(&ctx, 1), Rights::CREATE)
+    entry(Hook::InodeCreate, || pointer(&ctx, 1), Rights::CREATE)
 }
 
 #[lsm(hook = "inode_mkdir")]
 pub fn inode_mkdir(ctx: LsmContext) -> i32 {
-    entry(Hook::InodeMkdir, pointer(&ctx, 1), Rights::CREATE)
+    entry(Hook::InodeMkdir, || pointer(&ctx, 1), Rights::CREATE)
 }
 
 #[lsm(hook = "inode_mknod")]
 pub fn inode_mknod(ctx: LsmContext) -> i32 {
-    entry(Hook::InodeMknod, pointer(&ctx, 1), Rights::CREATE)
+    entry(Hook::InodeMknod, || pointer(&ctx, 1), Rights::CREATE)
 }
 
 #[lsm(hook = "inode_symlink")]
 pub fn inode_symlink(ctx: LsmContext) -> i32 {
-    entry(Hook::InodeSymlink, pointer(&ctx, 1), Rights::CREATE)
+    entry(Hook::InodeSymlink, || pointer(&ctx, 1), Rights::CREATE)
 }
 
 /// Both names: a file of ours with another name elsewhere would be anybody's.
 #[lsm(hook = "inode_link")]
 pub fn inode_link(ctx: LsmContext) -> i32 {
-    both(Hook::InodeLink, pointer(&ctx, 0), pointer(&ctx, 2))
+    both(Hook::InodeLink, || (pointer(&ctx, 0), pointer(&ctx, 2)))
 }
 
 #[lsm(hook = "inode_unlink")]
 pub fn inode_unlink(ctx: LsmContext) -> i32 {
-    entry(Hook::InodeUnlink, pointer(&ctx, 1), Rights::WRITE)
+    entry(Hook::InodeUnlink, || pointer(&ctx, 1), Rights::WRITE)
 }
 
 #[lsm(hook = "inode_rmdir")]
 pub fn inode_rmdir(ctx: LsmContext) -> i32 {
-    entry(Hook::InodeRmdir, pointer(&ctx, 1), Rights::WRITE)
+    entry(Hook::InodeRmdir, || pointer(&ctx, 1), Rights::WRITE)
 }
 
 #[lsm(hook = "inode_rename")]
 pub fn inode_rename(ctx: LsmContext) -> i32 {
-    both(Hook::InodeRename, pointer(&ctx, 1), pointer(&ctx, 3))
+    both(Hook::InodeRename, || (pointer(&ctx, 1), pointer(&ctx, 3)))
 }
 
+/// Takes the dentry as a closure, so that every hook has a copy of its own: one that they shared would be a call, and its
+/// frame one too many.
 #[inline(always)]
-fn entry(hook: Hook, dentry: Typed, needed: Rights) -> i32 {
-    Point::new(hook, Family::File).judge(|subject| {
-        if own::holds_or_leads_to(dentry) { own::refuse_dentry(subject, hook, dentry, needed) } else { PASS }
+fn entry(hook: Hook, dentry: impl FnOnce() -> Typed, needed: Rights) -> i32 {
+    let point = Point::new(hook, Family::File).owned(true);
+    point.judge(|subject| {
+        let dentry = dentry();
+        if own::holds_or_leads_to(dentry) { point.decide_dentry(subject, dentry, needed) } else { PASS }
     })
 }
 
 #[inline(always)]
-fn both(hook: Hook, old: Typed, new: Typed) -> i32 {
+fn both(hook: Hook, names: impl FnOnce() -> (Typed, Typed)) -> i32 {
+    let point = Point::new(hook, Family::File).owned(true);
     let needed = Rights::WRITE.union(Rights::CREATE);
-    Point::new(hook, Family::File).judge(|subject| {
+    point.judge(|subject| {
+        let (old, new) = names();
         if own::holds_or_leads_to(old) {
-            return own::refuse_dentry(subject, hook, old, needed);
+            return point.decide_dentry(subject, old, needed);
         }
-        if own::holds_or_leads_to(new) { own::refuse_dentry(subject, hook, new, needed) } else { PASS }
+        if own::holds_or_leads_to(new) { point.decide_dentry(subject, new, needed) } else { PASS }
     })
 }
 
@@ -97,11 +103,10 @@ pub fn bpf_prog(ctx: LsmContext) -> i32 {
 
 #[inline(always)]
 fn object(hook: Hook, kind: OwnKind, id: impl FnOnce() -> u32) -> i32 {
-    let point = Point::new(hook, Family::Privilege);
+    let point = Point::new(hook, Family::Privilege).owned(true);
     point.judge(|subject| {
         if own::is_object(kind, id()) {
-            let request = Request::Privilege(Privilege::Bpf);
-            return point.conclude(subject, &request, Decision::deny(Reason::Protected));
+            return point.decide(subject, &Request::Privilege(Privilege::Bpf));
         }
         // Whether it may use `bpf(2)` at all was decided at its start.
         PASS

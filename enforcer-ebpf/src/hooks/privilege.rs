@@ -9,12 +9,7 @@ use crate::{
     kernel::{self, Typed},
     own, subject,
 };
-use enforcer_common::{
-    abi::OwnKind,
-    decide::Request,
-    field::Field,
-    verdict::{Decision, Family, Reason},
-};
+use enforcer_common::{abi::OwnKind, decide::Request, field::Field, verdict::Family};
 
 /// `mount(2)` moves a mount, of which the hook gets a name only.
 const MS_MOVE: u64 = 0x2000;
@@ -283,13 +278,10 @@ pub fn task_kill(ctx: LsmContext) -> i32 {
 fn towards(hook: Hook, privilege: Privilege, other: Typed) -> i32 {
     let point = Point::new(hook, Family::Privilege);
     point.judge(|subject| {
-        let request = Request::Privilege(privilege);
-        if own::is_keeper(other) {
-            return point.conclude(subject, &request, Decision::deny(Reason::Protected));
-        }
-        if subject::is_same_workload(subject, other) {
+        let is_ours = own::is_keeper(other);
+        if !is_ours && subject::is_same_workload(subject, other) {
             return PASS;
         }
-        point.decide(subject, &request)
+        point.owned(is_ours).decide(subject, &Request::Privilege(privilege))
     })
 }

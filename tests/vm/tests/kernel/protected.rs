@@ -13,6 +13,7 @@ use enforcer_vm_tests::cgroup::Cgroup;
 use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, baseline_only};
 use enforcer_vm_tests::pins;
 use enforcer_vm_tests::policy::Policy;
+use enforcer_vm_tests::wait;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// Allows everything that the language can say.
@@ -307,6 +308,32 @@ fn the_daemon() {
     }
     assert_eq!(tamperer.enforcer.daemon_pid().map(|pid| pid.to_string()), Some(daemon));
     tamperer.enforcer.barrier();
+}
+
+/// A daemon under a policy would be refused what it lives on, the time of its heartbeat first.
+#[test]
+fn a_daemon_in_a_workloads_cgroup_is_under_no_policy() {
+    let mut enforcer = Enforcer::ready();
+    if baseline_only() {
+        return;
+    }
+    let cgroup = Cgroup::create("protected-moved");
+    enforcer.apply(&[&Policy::of("protected-moved", &cgroup)]);
+    let daemon = enforcer.daemon_pid().unwrap();
+    let home = fs::read_to_string(format!("/proc/{daemon}/cgroup")).unwrap();
+    let home = home.lines().find_map(|line| line.strip_prefix("0::")).unwrap();
+    cgroup.adopt(daemon);
+    let beat = || fs::metadata("/run/enforcer/alive").unwrap().modified().unwrap();
+    // Of the first the daemon may have been asked before it was moved.
+    for _ in 0..2 {
+        let before = beat();
+        wait::until("a beat of the daemon's heart", wait::SOON, || (beat() != before).then_some(()));
+    }
+    enforcer.barrier();
+    let reports = actor::run(Place::Joining(&cgroup), &[op(&["open-read", "/etc/passwd"])]).unwrap();
+    assert!(reports[0].refused(), "{reports:?}");
+    fs::write(format!("{}{home}/cgroup.procs", enforcer_vm_tests::cgroup::MOUNT), daemon.to_string())
+        .unwrap();
 }
 
 #[test]
