@@ -149,8 +149,9 @@ pub struct OwnObjects {
 /// When it cannot be opened.
 #[must_use]
 pub fn own_objects() -> OwnObjects {
-    let mut info = [0_u32; 32];
-    let mut object = |path: &Path| {
+    let object = |path: &Path| {
+        // Zero: the kernel takes what it finds there for where to write names.
+        let mut info = [0_u32; 32];
         let fd = open(path).expect("opening a pin");
         object_info(&fd, &mut info).expect("asking for an id");
         // Both structs start with type and id; that of links goes on with the program's.

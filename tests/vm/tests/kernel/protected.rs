@@ -255,7 +255,11 @@ impl Drop for Bystander {
 /// The first address that a process can read, in hexadecimal.
 fn readable_address(process: &str) -> String {
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
-    maps.lines().find(|line| line.contains(" r")).and_then(|line| line.split('-').next()).unwrap().to_owned()
+    maps.lines()
+        .find(|line| line.contains(" r") && line.contains('/'))
+        .and_then(|line| line.split('-').next())
+        .unwrap()
+        .to_owned()
 }
 
 /// What is done to a process. Whoever is traced cannot be traced once more, so that comes late; the last ends it.
@@ -349,7 +353,7 @@ fn mounts() {
     for directory in [&point, &elsewhere] {
         fs::create_dir_all(directory).unwrap();
     }
-    mount(Some("decoy"), point.as_str(), Some("tmpfs"), MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount(Some("decoy"), point.as_str(), Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
     mount(None::<&str>, point.as_str(), None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
     tamperer.succeeds(&["mount-over", &point]);
     tamperer.succeeds(&["move-mount", &point, &elsewhere]);
