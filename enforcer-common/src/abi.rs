@@ -10,7 +10,7 @@ use crate::{rights::Rights, verdict::FAMILY_SLOTS};
 
 /// Part of the pin path. Any change to a type in this module, [`crate::event`] or [`crate::verdict`] that an older
 /// program would misread raises it.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Longest name the kernel hands out (`PATH_MAX`), in bytes.
 pub const PATH_MAX: u32 = 4096;
@@ -238,6 +238,13 @@ pub struct Pin {
 /// inlined by the verifier, so the chunk costs nothing.
 pub const ARENA_CHUNK_CELLS: u32 = 32;
 
+/// Where a cell of the arena lies: its chunk, and its place there. `None` beyond any arena.
+#[must_use]
+pub fn arena_place(index: u64) -> Option<(u32, usize)> {
+    let chunk = u32::try_from(index / u64::from(ARENA_CHUNK_CELLS)).ok()?;
+    Some((chunk, usize::try_from(index % u64::from(ARENA_CHUNK_CELLS)).ok()?))
+}
+
 /// One element of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -331,6 +338,32 @@ pub struct Label {
     /// Non-zero until the task has started a program under the policy: somebody outside the workload opened what it
     /// holds.
     pub inherited: u32,
+    /// Where it was allowed to last: over TCP, and over anything else.
+    pub allowed: [AllowedAddress; 2],
+}
+
+/// An address that a policy allowed to a task, to be allowed again without looking it up. Tables never change within a
+/// generation, so it holds as long as that is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AllowedAddress {
+    /// [`Control::generation`] under which it was decided; 0, which is none, if nothing is remembered.
+    pub generation: u64,
+    /// The policy slot.
+    pub slot: Slot,
+    /// [`Head::incarnation`] of the policy.
+    pub incarnation: u32,
+    /// IPv6 address, or IPv4 as v4-mapped, in memory order.
+    pub address: [u64; 2],
+    /// Host byte order.
+    pub port: u32,
+    /// [`crate::net::Flow`] bit.
+    pub flow: u32,
+}
+
+impl AllowedAddress {
+    /// No address.
+    pub const NONE: Self = Self { generation: 0, slot: 0, incarnation: 0, address: [0; 2], port: 0, flow: 0 };
 }
 
 /// Bits of [`Label::program`].
@@ -448,7 +481,8 @@ const _: () = {
     assert!(size_of::<PortSpan>() == 8);
     assert!(size_of::<PortRange>() == 16);
     assert!(size_of::<Binding>() == 12);
-    assert!(size_of::<Label>() == 40);
+    assert!(size_of::<Label>() == 120);
+    assert!(size_of::<AllowedAddress>() == 40);
     assert!(size_of::<SocketLabel>() == 16);
     assert!(Counter::ALL.len() <= COUNTERS as usize);
 };

@@ -27,7 +27,12 @@ pub trait Tables {
     /// A content that a name may have.
     fn pin(&self, key: &PinKey) -> Option<Pin>;
     /// One cell of the arena.
-    fn cell(&self, index: u32) -> Option<u16>;
+    fn cell(&self, index: u64) -> Option<u16>;
+    /// An accept row of the arena.
+    #[inline(always)]
+    fn accept_row(&self, index: u64) -> Option<[u16; ACCEPT_CELLS as usize]> {
+        Some([self.cell(index)?, self.cell(index + 1)?, self.cell(index + 2)?, self.cell(index + 3)?])
+    }
     /// The span of the longest prefix that covers the key.
     fn prefix(&self, key: &PrefixKey) -> Option<PortSpan>;
     /// One port range.
@@ -360,11 +365,8 @@ fn pattern_grant<T: Text, L: Tables>(name: &T, head: &Head, tables: &L) -> Resul
     if !pass.complete || state >= head.states {
         return Err(Fault::Table);
     }
-    let row = head.accepts + state * ACCEPT_CELLS;
-    let rights = tables.cell(row).ok_or(Fault::Table)?;
-    let trust = tables.cell(row + 1).ok_or(Fault::Table)?;
-    let low = tables.cell(row + 2).ok_or(Fault::Table)?;
-    let high = tables.cell(row + 3).ok_or(Fault::Table)?;
+    let row = u64::from(head.accepts) + u64::from(state) * u64::from(ACCEPT_CELLS);
+    let [rights, trust, low, high] = tables.accept_row(row).ok_or(Fault::Table)?;
     let [min_trust, on_low] = trust.to_le_bytes();
     Ok(Grant { rights, min_trust, on_low, rule: (low as u32) | ((high as u32) << 16) })
 }
@@ -385,23 +387,29 @@ impl<T: Text, L: Tables> Step for PatternPass<'_, T, L> {
             self.complete = false;
             return ControlFlow::Break(());
         };
-        let left = self.len.saturating_sub(index * 8);
-        let mut rest = word;
+        // Computed in 64 bits, of which the compiler need not cut anything off on the kernel's machine.
+        let (classes, transitions) = (u64::from(self.head.classes), u64::from(self.head.transitions));
+        let left = u64::from(self.len).saturating_sub(u64::from(index) * 8);
+        let (mut rest, mut state) = (word, u64::from(self.state));
         for position in 0..8 {
             if position >= left {
                 break;
             }
-            let class = self.head.class_of[(rest & 0xff) as usize];
+            let class = u64::from(self.head.class_of[(rest & 0xff) as usize]);
             rest >>= 8;
-            let cell = self.head.transitions + self.state * self.head.classes + class as u32;
-            let Some(next) = self.tables.cell(cell) else {
+            let Some(next) = self.tables.cell(transitions + state * classes + class) else {
                 self.complete = false;
                 return ControlFlow::Break(());
             };
-            self.state = next as u32;
-            if self.state == DEAD {
+            state = u64::from(next);
+            if state == u64::from(DEAD) {
+                self.state = DEAD;
                 return ControlFlow::Break(());
             }
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "a state is a cell")]
+        {
+            self.state = state as u32;
         }
         ControlFlow::Continue(())
     }
@@ -503,8 +511,8 @@ mod tests {
                     .is_some_and(|(measure, digest)| (key.measure, key.digest) == (measure.code(), digest)))
             .then_some(Pin { rule: 11, reserved: 0 })
         }
-        fn cell(&self, index: u32) -> Option<u16> {
-            CELLS.get(index as usize).copied()
+        fn cell(&self, index: u64) -> Option<u16> {
+            CELLS.get(usize::try_from(index).ok()?).copied()
         }
         fn prefix(&self, key: &PrefixKey) -> Option<PortSpan> {
             (key.address[..13] == v4_mapped([10, 0, 0, 0])[..13]).then_some(PortSpan { first: 0, count: 3 })

@@ -1,10 +1,11 @@
 //! The struct fields of the running kernel that the programs read.
 //!
-//! One table. User space resolves each entry from the kernel's BTF and passes the offsets as read-only data; the
-//! programs add them to pointers. The verifier treats frozen read-only data as constants, so one binary verifies on
-//! every kernel that has the fields, wherever they lie. Adding a field is adding a line here.
+//! One table. The programs hold a marker in the place of each offset, in the very load or sum that uses it; user space
+//! resolves each entry from the kernel's BTF and puts the offset there before the object is loaded. So a field costs one
+//! instruction, as if the programs had been compiled for the running kernel, and one binary verifies on every kernel that
+//! has the fields, wherever they lie. Adding a field is adding a line here.
 
-/// What a [`Field`]'s offset says.
+/// What an [`Entry`]'s offset says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// Bytes from the start of the struct. A kernel without the field is not supported.
@@ -18,14 +19,51 @@ pub enum Shape {
 /// The offset of a field that the running kernel lacks.
 pub const ABSENT: u32 = u32::MAX;
 
+/// A field in a program's code.
+pub trait Marked: Copy {
+    /// Its line in the table.
+    const ENTRY: Entry;
+}
+
+/// What an instruction holds until the loader puts an offset there: the first of [`Entry::COUNT`] markers.
+pub mod marker {
+    /// As an immediate operand of [`IMMEDIATE_CODES`]. The loader puts the offset there, sign-extended: [`super::ABSENT`] is
+    /// all ones.
+    pub const IMMEDIATE: i32 = 0x7ead_c000;
+    /// As the displacement of [`LOAD_CODES`]. No map value is that large, and no stack.
+    pub const DISPLACEMENT: i16 = 0x7000;
+    /// What stands there where the kernel lacks the field. The verifier refuses a program that gets to such a load.
+    pub const NOWHERE: i16 = i16::MAX;
+    /// `BPF_ALU64 | BPF_K` with `BPF_ADD`, `BPF_SUB` and `BPF_MOV`.
+    pub const IMMEDIATE_CODES: [u8; 3] = [0x07, 0x17, 0xb7];
+    /// `BPF_LDX | BPF_MEM` with `BPF_W`, `BPF_H`, `BPF_B` and `BPF_DW`.
+    pub const LOAD_CODES: [u8; 4] = [0x61, 0x69, 0x71, 0x79];
+}
+
+impl Entry {
+    /// What stands for its offset as an immediate operand.
+    #[must_use]
+    pub const fn immediate(self) -> i32 {
+        marker::IMMEDIATE + self as i32
+    }
+
+    /// What stands for its offset as a displacement.
+    #[must_use]
+    pub const fn displacement(self) -> i16 {
+        marker::DISPLACEMENT + self as i16
+    }
+}
+
+const _: () = assert!(Entry::COUNT < 0xfff, "there are markers for all");
+
 macro_rules! fields {
     ($($(#[$meta:meta])* $variant:ident => $structure:literal . $path:literal $(as $shape:ident)?,)+) => {
-        /// A field, named after its place.
+        /// A line of the table.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
-        pub enum Field { $($(#[$meta])* $variant,)+ }
+        pub enum Entry { $($(#[$meta])* $variant,)+ }
 
-        impl Field {
+        impl Entry {
             /// Every field, in table order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
             /// How many there are.
@@ -45,6 +83,27 @@ macro_rules! fields {
             pub const fn path(self) -> &'static str {
                 match self { $(Self::$variant => $path,)+ }
             }
+        }
+
+        /// The fields as programs name them, after their place. Each is a type of its own, because the operands of an
+        /// instruction must be constants.
+        #[derive(Clone, Copy, Debug)]
+        pub struct Field;
+
+        #[expect(non_upper_case_globals, reason = "they are named like the entries that they stand for")]
+        impl Field { $($(#[$meta])* pub const $variant: at::$variant = at::$variant;)+ }
+
+        /// The types of [`Field`]'s constants.
+        pub mod at {
+            $(
+                $(#[$meta])*
+                #[derive(Clone, Copy, Debug)]
+                pub struct $variant;
+
+                impl super::Marked for $variant {
+                    const ENTRY: super::Entry = super::Entry::$variant;
+                }
+            )+
         }
     };
     (@shape) => { Shape::Bytes };
@@ -194,7 +253,7 @@ fields! {
     TaskGroupLeader => "task_struct"."group_leader",
     /// `struct pid *`.
     TaskThreadPid => "task_struct"."thread_pid",
-    /// `struct hlist_node []`, by `enum pid_type`: what [`Field::PidTasks`] lists.
+    /// `struct hlist_node []`, by `enum pid_type`: what [`Entry::PidTasks`] lists.
     TaskPidLinks => "task_struct"."pid_links",
     /// `struct task_struct *`.
     TaskRealParent => "task_struct"."real_parent",

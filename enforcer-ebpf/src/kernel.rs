@@ -16,15 +16,13 @@ use aya_ebpf::{
 use enforcer_common::{
     abi::Digest,
     content::{SHA256, VERITY_SHA256},
-    field::{ABSENT, Field},
+    field::{ABSENT, Field, Marked},
     kfunc::{FSVERITY_DIGEST, MISSING, RDONLY_CAST},
     verdict::Fault,
 };
 
 use crate::maps::{InodeStorage, SocketStorage, TaskStorage};
 
-#[unsafe(no_mangle)]
-static FIELD_OFFSETS: [u32; Field::COUNT] = [0; Field::COUNT];
 #[unsafe(no_mangle)]
 static HOST_MNT_NS: u32 = 0;
 #[unsafe(no_mangle)]
@@ -36,24 +34,60 @@ static MOUNT_LOCK: u64 = 0;
 #[unsafe(no_mangle)]
 static WORDS_TYPE: u32 = 0;
 
+/// A field's offset; all ones if the running kernel lacks an optional field. The loader puts it in place of the marker, so
+/// it is a constant to the verifier.
 #[inline(always)]
-fn offset(field: Field) -> u64 {
-    // SAFETY: in bounds, since `Field` has `COUNT` values. Volatile because the loader overwrites the section before
-    // the kernel freezes it, which the compiler cannot know.
-    u64::from(unsafe { ptr::read_volatile(&raw const FIELD_OFFSETS[field as usize]) })
+fn offset<F: Marked>(_: F) -> u64 {
+    let offset: u64;
+    // SAFETY: loads a constant.
+    unsafe {
+        core::arch::asm!("{offset} = {marker}", offset = out(reg) offset, marker = const F::ENTRY.immediate(), options(pure, nomem, nostack));
+    }
+    offset
+}
+
+/// Loads the field of a struct, in one instruction.
+///
+/// # Safety
+/// The verifier checks the type and the offset of the load. What the compiler knows of the memory must allow it.
+#[inline(always)]
+unsafe fn load<T: Copy, F: Marked>(from: *const c_void, _: F) -> T {
+    const { assert!(matches!(size_of::<T>(), 1 | 2 | 4 | 8), "one load") };
+    let word: u64;
+    // SAFETY: by contract. Not `pure`: others write there.
+    unsafe {
+        match size_of::<T>() {
+            1 => {
+                core::arch::asm!("{word} = *(u8 *)({from} + {marker})", word = out(reg) word, from = in(reg) from, marker = const F::ENTRY.displacement(), options(nostack, readonly));
+            }
+            2 => {
+                core::arch::asm!("{word} = *(u16 *)({from} + {marker})", word = out(reg) word, from = in(reg) from, marker = const F::ENTRY.displacement(), options(nostack, readonly));
+            }
+            4 => {
+                core::arch::asm!("{word} = *(u32 *)({from} + {marker})", word = out(reg) word, from = in(reg) from, marker = const F::ENTRY.displacement(), options(nostack, readonly));
+            }
+            8 => {
+                core::arch::asm!("{word} = *(u64 *)({from} + {marker})", word = out(reg) word, from = in(reg) from, marker = const F::ENTRY.displacement(), options(nostack, readonly));
+            }
+            _ => word = 0,
+        }
+    }
+    // SAFETY: the low bytes come first, and any bits are a `T`: programs read integers and pointers.
+    unsafe { core::mem::transmute_copy(&word) }
 }
 
 /// Whether the running kernel has an optional field.
 #[inline(always)]
-pub fn has(field: Field) -> bool {
-    offset(field) != u64::from(ABSENT)
+pub fn has(field: impl Marked) -> bool {
+    offset(field) != i64::from(ABSENT.cast_signed()).cast_unsigned()
 }
 
 /// The sequence counts of the locks that writers hold while they rename and while they mount; odd while one does.
 /// `seqlock_t` starts with its count on every kernel (5.7 to 7.3).
 #[inline(always)]
 pub fn tree_sequence() -> Result<u64, Fault> {
-    // SAFETY: as in `offset`.
+    // SAFETY: live globals. Volatile because the loader overwrites the section before the kernel freezes it, which the
+    // compiler cannot know.
     let (rename, mount) =
         unsafe { (ptr::read_volatile(&raw const RENAME_LOCK), ptr::read_volatile(&raw const MOUNT_LOCK)) };
     let (rename, mount) = (Raw(rename).peek::<u32>(0)?, Raw(mount).peek::<u32>(0)?);
@@ -173,14 +207,14 @@ extern "C" fn note_flags(_: *mut c_void, vma: *const c_void, flags: *mut u64) ->
 /// Inode number of the host's mount namespace.
 #[inline(always)]
 pub fn host_mnt_ns() -> u32 {
-    // SAFETY: as in `offset`.
+    // SAFETY: as in `tree_sequence`.
     unsafe { ptr::read_volatile(&raw const HOST_MNT_NS) }
 }
 
 /// Whether allows are remembered.
 #[inline(always)]
 pub fn remembers() -> bool {
-    // SAFETY: as in `offset`.
+    // SAFETY: as in `tree_sequence`.
     unsafe { ptr::read_volatile(&raw const REMEMBERS) != 0 }
 }
 
@@ -221,15 +255,15 @@ impl Typed {
 
     /// Reads a scalar field.
     #[inline(always)]
-    pub fn get<T: Copy>(self, field: Field) -> T {
+    pub fn get<T: Copy>(self, field: impl Marked) -> T {
         // SAFETY: the verifier checks the type and the offset of this load; a stale pointer reads as zero, because
         // the kernel handles faults of such loads.
-        unsafe { self.0.byte_add(offset(field) as usize).cast::<T>().read_volatile() }
+        unsafe { load(self.0, field) }
     }
 
     /// Reads a bitfield of one bit. False where the kernel lacks it.
     #[inline(always)]
-    pub fn bit(self, field: Field) -> bool {
+    pub fn bit(self, field: impl Marked) -> bool {
         if !has(field) {
             return false;
         }
@@ -241,13 +275,13 @@ impl Typed {
 
     /// Follows a pointer field.
     #[inline(always)]
-    pub fn follow(self, field: Field) -> Self {
+    pub fn follow(self, field: impl Marked) -> Self {
         Self(self.get::<*const c_void>(field))
     }
 
     /// The address of an embedded field.
     #[inline(always)]
-    pub fn embedded(self, field: Field) -> Raw {
+    pub fn embedded(self, field: impl Marked) -> Raw {
         Raw(self.0 as u64 + offset(field))
     }
 
@@ -275,25 +309,25 @@ impl Raw {
 
     /// Reads a scalar field.
     #[inline(always)]
-    pub fn get<T: Copy + Default>(self, field: Field) -> Result<T, Fault> {
+    pub fn get<T: Copy + Default>(self, field: impl Marked) -> Result<T, Fault> {
         Self(self.0.wrapping_add(offset(field))).load()
     }
 
     /// Follows a pointer field.
     #[inline(always)]
-    pub fn follow(self, field: Field) -> Result<Self, Fault> {
+    pub fn follow(self, field: impl Marked) -> Result<Self, Fault> {
         self.get::<u64>(field).map(Self)
     }
 
     /// The address of an embedded field.
     #[inline(always)]
-    pub fn embedded(self, field: Field) -> Self {
+    pub fn embedded(self, field: impl Marked) -> Self {
         Self(self.0.wrapping_add(offset(field)))
     }
 
     /// The address of the struct in which this is the given field.
     #[inline(always)]
-    pub fn container(self, field: Field) -> Self {
+    pub fn container(self, field: impl Marked) -> Self {
         Self(self.0.wrapping_sub(offset(field)))
     }
 
@@ -316,7 +350,7 @@ impl Raw {
     /// fault reads as zero. `at` is a constant, and at most 16 words.
     #[inline(always)]
     pub fn peek<T: Copy + Default>(self, at: u64) -> Result<T, Fault> {
-        // SAFETY: as in `offset`.
+        // SAFETY: as in `tree_sequence`.
         let words = unsafe { ptr::read_volatile(&raw const WORDS_TYPE) };
         if words == 0 {
             return Self(self.0.wrapping_add(at)).load();

@@ -1,7 +1,7 @@
 //! Every map. What each is for, who writes it and how its entries look is said once, in [`enforcer_common::maps`] and
 //! [`enforcer_common::abi`]. The sizes here are placeholders: the loader sets them from its configuration.
 
-use core::{ffi::c_void, ptr};
+use core::{ffi::c_void, marker::PhantomData, ptr};
 
 use aya_ebpf::{
     bindings::{
@@ -11,13 +11,16 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, RingBuf},
 };
-use enforcer_common::abi::{
-    ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, ExactKey, Grant, Head, Label, Pin, PinKey,
-    PortRange, PortSpan, SLOTS, SocketLabel,
+use enforcer_common::{
+    abi::{
+        ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, ExactKey, Grant, Head, Label, Pin, PinKey,
+        PortRange, PortSpan, SLOTS, SocketLabel,
+    },
+    maps::{DIRECT_ATTACHES, DIRECT_CONTROL},
 };
 
-#[map]
-pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+pub static CONTROL: DirectMap<Control, { DIRECT_CONTROL.marker }> = DirectMap::new();
+pub static ATTACHES: DirectMap<u32, { DIRECT_ATTACHES.marker }> = DirectMap::new();
 #[map]
 pub static HEADS: Array<Head> = Array::with_max_entries(2 * SLOTS, 0);
 #[map]
@@ -35,8 +38,6 @@ pub static BINDINGS: HashMap<u64, Binding> = HashMap::with_max_entries(1024, BPF
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
-pub static ATTACHES: Array<u32> = Array::with_max_entries(1, 0);
-#[map]
 pub static COUNTERS: Array<u64> = Array::with_max_entries(COUNTER_SLOTS, 0);
 #[btf_map]
 pub static LABELS: TaskStorage<Label> = TaskStorage::new();
@@ -48,6 +49,26 @@ pub static SCRATCH: TaskStorage<crate::name::Scratch> = TaskStorage::new();
 pub static ALLOWED: InodeStorage<crate::cache::Allowed> = InodeStorage::new();
 #[map]
 pub static SEEN: Array<u64> = Array::with_max_entries(crate::cache::SEEN_SLOTS, 0);
+
+/// An array of one value, whose address is a constant ([`enforcer_common::maps::Direct`]).
+pub struct DirectMap<T, const MARKER: u64>(PhantomData<T>);
+
+impl<T, const MARKER: u64> DirectMap<T, MARKER> {
+    const fn new() -> Self {
+        Self(PhantomData)
+    }
+
+    /// Where the value lies, for good. User space and other programs write there.
+    #[inline(always)]
+    pub fn address(&self) -> *mut T {
+        let address: *mut T;
+        // SAFETY: loads a constant.
+        unsafe {
+            core::arch::asm!("{address} = {marker} ll", address = out(reg) address, marker = const MARKER, options(pure, nomem, nostack));
+        }
+        address
+    }
+}
 
 /// [`enforcer_common::abi::PrefixKey`] without its prefix length, which `aya_ebpf`'s trie key adds.
 #[derive(Clone, Copy)]

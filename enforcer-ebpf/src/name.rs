@@ -159,14 +159,18 @@ impl Text for Name {
 
     #[inline(always)]
     fn word(&self, index: u32) -> Option<u64> {
-        let at = self.start as usize + index as usize * 8;
-        if at > TEXT_LEN - 8 {
+        // In 64 bits, as the machine computes.
+        let skipped = u64::from(index) * 8;
+        let at = u64::from(self.start) + skipped;
+        if at > (TEXT_LEN - 8) as u64 {
             return None;
         }
         // SAFETY: eight bytes at `at` lie within `text`, just checked.
-        let word = unsafe { kernel::load_unaligned((&raw const (*self.scratch).text).cast::<u8>().add(at)) };
+        let word = unsafe {
+            kernel::load_unaligned((&raw const (*self.scratch).text).cast::<u8>().add(at as usize))
+        };
         // Bytes past the end are left over from longer names.
-        let left = self.len.saturating_sub(index * 8);
+        let left = u64::from(self.len).saturating_sub(skipped);
         Some(if left >= 8 { word } else { word & !(u64::MAX << (left * 8)) })
     }
 

@@ -10,7 +10,9 @@
 //! container's cgroup. A host label is looked up again whenever a binding or an attach could have changed the answer.
 
 use enforcer_common::{
-    abi::{Binding, Content, Counter, Head, Label, Origin, SLOT_LAUNCHERS, Slot, State, program},
+    abi::{
+        AllowedAddress, Binding, Content, Counter, Head, Label, Origin, SLOT_LAUNCHERS, Slot, State, program,
+    },
     decide,
     field::Field,
     rights::Rights,
@@ -18,8 +20,9 @@ use enforcer_common::{
 };
 
 use crate::{
+    cache,
     kernel::{self, Raw, Typed},
-    maps::{ATTACHES, BINDINGS, LABELS},
+    maps::{ATTACHES, BINDINGS, CONTROL, LABELS},
     name::{self, Place, Pointer, Scratch},
     tables::{Maps, count},
 };
@@ -57,6 +60,13 @@ pub struct Claim<'a> {
 }
 
 impl Subject {
+    /// Remembers an address that was allowed.
+    #[inline(always)]
+    pub fn remember_address(&self, place: usize, allowed: AllowedAddress) {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).allowed[place & 1] = allowed };
+    }
+
     /// What its label says.
     #[inline(always)]
     pub fn claim(&self) -> Claim<'_> {
@@ -154,9 +164,8 @@ pub fn is_content_due() -> bool {
 /// Takes a closure because the verifier refuses the shifts by which LLVM moves a `Result<Standing>` (of a pointer!).
 #[inline(always)]
 pub fn with_label<T>(gone: T, broken: impl FnOnce() -> T, body: impl FnOnce(&Subject) -> T) -> T {
-    let Some(maps) = Maps::in_force() else { return broken() };
     let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false) else { return broken() };
-    match labelled(maps, label) {
+    match labelled(Maps::in_force(), label) {
         Some(subject) => body(&subject),
         None => gone,
     }
@@ -173,50 +182,58 @@ pub fn forget_content() {
 /// The current task's standing.
 #[inline(always)]
 pub fn current() -> Result<Standing, Fault> {
-    let asker = Asker::current()?;
+    let asker = Asker::current();
     if asker.is_host() { Ok(Standing::Host) } else { asker.standing() }
 }
 
 /// The current task, before anything but its label has been looked at.
 pub struct Asker {
-    maps: Maps,
     task: Typed,
     label: Option<&'static mut Label>,
 }
 
 impl Asker {
     #[inline(always)]
-    pub fn current() -> Result<Self, Fault> {
-        let maps = Maps::in_force().ok_or(Fault::Table)?;
+    pub fn current() -> Self {
         let task = kernel::current();
-        Ok(Self { maps, task, label: kernel::task_storage(&LABELS, task, false) })
+        Self { task, label: kernel::task_storage(&LABELS, task, false) }
+    }
+
+    /// Follows its exec past the point of no return.
+    #[inline(always)]
+    pub fn commit(&mut self) {
+        if let Some(label) = self.label.as_deref_mut() {
+            commit(label);
+        }
     }
 
     /// Whether it is the host's, as far as its label says.
     #[inline(always)]
     pub fn is_host(&self) -> bool {
-        self.label.as_ref().is_some_and(|label| {
-            label.state == State::Host.code() && label.bind_epoch == bind_epoch(&self.maps)
-        })
+        self.label
+            .as_ref()
+            .is_some_and(|label| label.state == State::Host.code() && label.bind_epoch == bind_epoch())
     }
 
     /// Whether it is armed, and `holds` of its claim.
     #[inline(always)]
     pub fn claims(&self, holds: impl FnOnce(Claim<'_>) -> bool) -> bool {
         self.label.as_ref().is_some_and(|label| {
-            label.state == State::Armed.code() && holds(Claim { label, generation: self.maps.generation })
+            label.state == State::Armed.code()
+                && holds(Claim { label, generation: Maps::in_force().generation })
         })
     }
 
     /// Its standing, by its cgroup if the label says nothing.
     #[inline(always)]
     pub fn standing(self) -> Result<Standing, Fault> {
+        let maps = Maps::in_force();
         if let Some(label) = self.label
-            && let Some(subject) = labelled(self.maps, label)
+            && let Some(subject) = labelled(maps, label)
         {
             return Ok(Standing::Workload(subject));
         }
-        adopt(self.maps, self.task)
+        adopt(maps, self.task)
     }
 }
 
@@ -236,9 +253,12 @@ fn labelled(maps: Maps, label: &mut Label) -> Option<Subject> {
 }
 
 #[inline(always)]
-fn bind_epoch(maps: &Maps) -> u32 {
-    let attaches = ATTACHES.get(0).copied().unwrap_or(0);
-    maps.control.bind_epoch.wrapping_add(attaches)
+fn bind_epoch() -> u32 {
+    // SAFETY: live map values. Volatile, because user space and other programs write them.
+    let (ours, theirs) = unsafe {
+        (ATTACHES.address().read_volatile(), (&raw const (*CONTROL.address()).bind_epoch).read_volatile())
+    };
+    theirs.wrapping_add(ours)
 }
 
 /// Gives the current task the label that its cgroup asks for.
@@ -249,14 +269,14 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
     if task.get::<u32>(Field::TaskFlags) & PF_KTHREAD != 0 {
         return Ok(Standing::Host);
     }
-    let epoch = bind_epoch(&maps);
+    let epoch = bind_epoch();
     let launcher = launcher_bits(task);
     let binding = nearest_binding(&maps);
     if binding.incarnation == 0 {
         // Without storage nothing can stick. A task outside every workload is none of our business; one inside is
         // refused by the fault below.
         if let Some(label) = kernel::task_storage(&LABELS, task, true) {
-            *label = fresh(UNBOUND, State::Host, epoch, launcher);
+            renew(label, UNBOUND, State::Host, epoch, launcher);
         }
         return Ok(Standing::Host);
     }
@@ -267,7 +287,7 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
     let state = if entering { State::Entering } else { State::Armed };
     let label = kernel::task_storage(&LABELS, kernel::current(), true).ok_or(Fault::TaskStorage)?;
     let head = maps.head(binding.slot).ok_or(Fault::Table)?;
-    *label = fresh(binding, state, epoch, launcher);
+    renew(label, binding, state, epoch, launcher);
     if !entering {
         count(Counter::Armed);
     }
@@ -281,20 +301,23 @@ fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
     }))
 }
 
-/// The label of a task that meets its first hook. Whatever it holds it has from before.
+/// Makes a label that of a task which meets its first hook. Whatever it holds it has from before.
+///
+/// Field by field: what is written whole is cleared by a `memset` of single bytes first.
 #[inline(always)]
-const fn fresh(binding: Binding, state: State, epoch: u32, program: u32) -> Label {
-    Label {
-        slot: binding.slot,
-        incarnation: binding.incarnation,
-        state: state.code(),
-        bind_epoch: epoch,
-        arming: 0,
-        program,
-        script: 0,
-        content: Content::Any.code(),
-        inherited: 1,
-    }
+fn renew(label: &mut Label, binding: Binding, state: State, epoch: u32, program: u32) {
+    label.slot = binding.slot;
+    label.incarnation = binding.incarnation;
+    label.state = state.code();
+    label.bind_epoch = epoch;
+    label.arming = 0;
+    label.program = program;
+    label.script = 0;
+    label.content = Content::Any.code();
+    label.inherited = 1;
+    let [over_tcp, over_others] = &mut label.allowed;
+    over_tcp.generation = 0;
+    over_others.generation = 0;
 }
 
 /// Whether a task whose label does not hold is a launcher that the host started: [`program::RUNS_LAUNCHER`] bits.
@@ -309,7 +332,7 @@ fn launcher_bits(task: Typed) -> u32 {
 /// Gives an entering task the binding that its cgroup has by now. One that has none any more keeps what it had.
 #[inline(never)]
 fn follow_cgroup() {
-    let Some(maps) = Maps::in_force() else { return };
+    let maps = Maps::in_force();
     let binding = nearest_binding(&maps);
     if binding.incarnation != 0
         && let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false)
@@ -396,7 +419,11 @@ fn launcher_started(file: Typed) -> Result<Launcher, Fault> {
     if !in_host_mount_namespace()? {
         return Ok(Launcher::No);
     }
-    let maps = Maps::in_force().ok_or(Fault::Table)?;
+    let maps = Maps::in_force();
+    // What a host starts, it starts again.
+    if cache::is_no_launcher(&maps, file) {
+        return Ok(Launcher::No);
+    }
     let Some(head) = maps.head(SLOT_LAUNCHERS) else {
         return Ok(Launcher::No);
     };
@@ -406,7 +433,11 @@ fn launcher_started(file: Typed) -> Result<Launcher, Fault> {
         return Ok(Launcher::Nameless);
     }
     let grant = decide::granted(&span.name(scratch), Rights::EXEC, head, &maps)?;
-    Ok(if grant.rights().contains(Rights::EXEC) { Launcher::Named } else { Launcher::No })
+    if grant.rights().contains(Rights::EXEC) {
+        return Ok(Launcher::Named);
+    }
+    cache::remember_no_launcher(&maps, file, scratch.sequence());
+    Ok(Launcher::No)
 }
 
 /// Whether the file at `place` is a launcher, seen from the host.
@@ -487,7 +518,7 @@ pub fn inherit(child: Typed) -> Result<(), Fault> {
         if launcher != 0
             && let Some(label) = kernel::task_storage(&LABELS, child, true)
         {
-            *label = fresh(UNBOUND, State::Unknown, 0, launcher);
+            renew(label, UNBOUND, State::Unknown, 0, launcher);
         }
         return Ok(());
     }
@@ -508,8 +539,7 @@ pub fn is_armed() -> bool {
 
 /// Follows an exec past the point of no return: a launcher is what it has started, and a label that was to be armed is.
 #[inline(always)]
-pub fn commit() {
-    let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false) else { return };
+fn commit(label: &mut Label) {
     if label.state == State::Armed.code() {
         return;
     }

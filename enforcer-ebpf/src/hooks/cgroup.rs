@@ -59,7 +59,7 @@ fn bind(cgroup: Raw, path: Typed) -> Result<bool, Fault> {
     if !is_unified(cgroup)? {
         return Ok(false);
     }
-    let maps = Maps::in_force().ok_or(Fault::Table)?;
+    let maps = Maps::in_force();
     let id = id_of(cgroup)?;
     let inherited = parent_binding(&maps, cgroup)?;
     // A labelled task cannot choose another policy by choosing a name, and a container has one policy.
@@ -125,9 +125,7 @@ pub fn cgroup_rmdir(ctx: BtfTracePointContext) {
 #[btf_tracepoint(function = "cgroup_attach_task")]
 pub fn cgroup_attach_task(ctx: BtfTracePointContext) {
     let cgroup = traced(&ctx, 0).raw();
-    if matches!(is_unified(cgroup), Ok(true))
-        && let Some(attaches) = ATTACHES.get_ptr_mut(0)
-    {
-        atomic_add_u32(attaches, 1);
+    if matches!(is_unified(cgroup), Ok(true)) {
+        atomic_add_u32(ATTACHES.address(), 1);
     }
 }

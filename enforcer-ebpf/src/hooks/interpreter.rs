@@ -26,7 +26,7 @@ use crate::{
     control::{PASS, Point},
     kernel::{self, Raw},
     name::{self, Name, Place, Scratch, Span},
-    subject::{self, Standing, Subject},
+    subject::{Asker, Standing, Subject},
     tables::repeat,
 };
 
@@ -53,8 +53,12 @@ pub fn is_interpreter(subject: &Subject, place: Place) -> Result<bool, Fault> {
 /// after the point of no return and before the new image is mapped. (Oldest kernel: 5.7.)
 #[lsm(hook = "bprm_committed_creds")]
 pub fn bprm_committed_creds(ctx: LsmContext) -> i32 {
-    subject::commit();
-    let Ok(Standing::Workload(subject)) = subject::current() else {
+    let mut asker = Asker::current();
+    asker.commit();
+    if asker.is_host() {
+        return PASS;
+    }
+    let Ok(Standing::Workload(subject)) = asker.standing() else {
         return PASS;
     };
     if !subject.entering {

@@ -268,6 +268,8 @@ pub fn unadmitted<M: Maps>(
 
 #[cfg(test)]
 mod tests {
+    use enforcer_common::abi::AllowedAddress;
+
     use super::*;
     use crate::{
         bundle::{compile::Compiled, verify::VerifiedBundle},
@@ -494,6 +496,7 @@ mod tests {
             script: 0,
             content: 0,
             inherited: 0,
+            allowed: [AllowedAddress::NONE; 2],
         };
         let found =
             |label| unadmitted(&world.maps, &tree()[3..4], |_| Ok(vec![Some(started), label])).unwrap();

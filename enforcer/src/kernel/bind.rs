@@ -14,8 +14,8 @@ use std::{
 
 use enforcer_common::{
     abi::{
-        ARENA_CHUNK_CELLS, Binding, ExactKey, Grant, Head, Origin, Pin, PinKey, PortRange, PortSpan,
-        PrefixKey, SELECTS, SELECTS_BASE, SLOT_SELECTORS,
+        Binding, ExactKey, Grant, Head, Origin, Pin, PinKey, PortRange, PortSpan, PrefixKey, SELECTS,
+        SELECTS_BASE, SLOT_SELECTORS, arena_place,
     },
     decide::{Bytes, Step, Tables, granted},
     hash::Key,
@@ -178,10 +178,9 @@ impl<M: Maps> Tables for Reading<'_, M> {
         None
     }
 
-    fn cell(&self, index: u32) -> Option<u16> {
-        let chunk = self.noted(self.maps.arena(index / ARENA_CHUNK_CELLS, 1))?;
-        let within = usize::try_from(index % ARENA_CHUNK_CELLS).ok()?;
-        chunk.first()?.cells.get(within).copied()
+    fn cell(&self, index: u64) -> Option<u16> {
+        let (chunk, within) = arena_place(index)?;
+        self.noted(self.maps.arena(chunk, 1))?.first()?.cells.get(within).copied()
     }
 
     fn prefix(&self, _: &PrefixKey) -> Option<PortSpan> {

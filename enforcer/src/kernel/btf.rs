@@ -7,7 +7,7 @@
 use std::{collections::HashMap, fs, io, path::PathBuf};
 
 use enforcer_common::{
-    field::{ABSENT, Field, Shape},
+    field::{ABSENT, Entry, Shape},
     hook::{Attach, Hook},
     kfunc::{FSVERITY_DIGEST, RDONLY_CAST},
 };
@@ -62,9 +62,9 @@ pub enum BtfError {
     MissingFields(Vec<String>),
 }
 
-/// Offsets of all fields in the units of their [`Shape`], indexed by [`Field`]. Holding one proves that this kernel has
+/// Offsets of all fields in the units of their [`Shape`], indexed by [`Entry`]. Holding one proves that this kernel has
 /// every field that is not optional.
-pub type FieldOffsets = [u32; Field::COUNT];
+pub type FieldOffsets = [u32; Entry::COUNT];
 
 /// Parsed type information.
 #[derive(Debug)]
@@ -163,9 +163,9 @@ impl KernelTypes {
     /// # Errors
     /// [`BtfError::MissingFields`] names all that are missing, [`BtfError::Damaged`] if the file is.
     pub fn field_offsets(&self) -> Result<FieldOffsets, BtfError> {
-        let mut offsets = [0; Field::COUNT];
+        let mut offsets = [0; Entry::COUNT];
         let mut missing = Vec::new();
-        for (slot, field) in offsets.iter_mut().zip(Field::ALL) {
+        for (slot, field) in offsets.iter_mut().zip(Entry::ALL) {
             let place = self.field_place(field.structure(), field.path())?;
             match field.shape() {
                 Shape::Bytes => match place.and_then(Place::bytes) {
@@ -224,7 +224,7 @@ impl KernelTypes {
     ///
     /// # Errors
     /// [`BtfError::Damaged`].
-    pub fn structure_with(&self, field: Field) -> Result<Option<u32>, BtfError> {
+    pub fn structure_with(&self, field: Entry) -> Result<Option<u32>, BtfError> {
         Ok(self.holder(field.structure(), field.path())?.map(|(id, _)| id))
     }
 
@@ -550,7 +550,7 @@ pub(crate) mod tests {
         };
         let offsets = types.field_offsets().unwrap();
         // Members of one struct must not lie in one place.
-        assert_ne!(offsets[Field::FileInode as usize], offsets[Field::FileMode as usize]);
+        assert_ne!(offsets[Entry::FileInode as usize], offsets[Entry::FileMode as usize]);
         if types.symbols.keys().any(|name| name.starts_with(LSM_PREFIX)) {
             assert!(types.has_hook(Hook::FileOpen));
         }

@@ -9,6 +9,9 @@ use std::{
 
 use super::{
     btf::{BtfError, FieldOffsets, KernelTypes},
+    code::Code,
+    direct::DirectMaps,
+    fields::{self, Misfit},
     kfunc::{self, NoCall},
     maps::Sizes,
     pin::Pins,
@@ -21,7 +24,7 @@ use aya::{
     programs::{BtfTracePoint, Lsm, Program, ProgramError, links::FdLink},
 };
 use enforcer_common::{
-    field::Field,
+    field::Entry,
     hook::{Attach, Hook},
     kfunc::RDONLY_CAST,
     maps,
@@ -71,6 +74,9 @@ pub enum LoadError {
     /// The object lacks a call: this binary was put together wrongly.
     #[error(transparent)]
     Calls(#[from] NoCall),
+    /// The object cannot be fitted to the kernel.
+    #[error(transparent)]
+    Fields(#[from] Misfit),
     /// The host's mount namespace cannot be told.
     #[error("cannot read /proc/1/ns/mnt: {0}; is /proc mounted, and does this process have CAP_SYS_PTRACE?")]
     MountNamespace(io::Error),
@@ -137,6 +143,8 @@ impl fmt::Display for VerifierTail {
 pub struct Object {
     ebpf: Ebpf,
     btf: Btf,
+    /// Open until the programs are loaded.
+    _direct: DirectMaps,
 }
 
 /// The hooks that the running kernel offers to us, in the order to attach in.
@@ -181,7 +189,6 @@ pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Resu
         .btf(Some(&btf))
         // Task and socket storage, of which user space reads the first by system calls of our own.
         .allow_unsupported_maps()
-        .override_global(maps::FIELD_OFFSETS, offsets.as_slice(), true)
         .override_global(maps::RENAME_LOCK, &locks.rename, true)
         .override_global(maps::MOUNT_LOCK, &locks.mount, true)
         .override_global(maps::WORDS_TYPE, &words, true)
@@ -197,9 +204,13 @@ pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Resu
             loader.map_pin_path(name, pins.map(name));
         }
     }
-    let object = kfunc::resolve(OBJECT, types)?;
-    let ebpf = loader.load(object.bytes()).map_err(|error| LoadError::Object(Box::new(error)))?;
-    Ok(Object { ebpf, btf })
+    let mut code = Code::of(OBJECT);
+    kfunc::resolve(&mut code, types)?;
+    fields::resolve(&mut code, &offsets)?;
+    let direct = DirectMaps::open(pins).map_err(|error| LoadError::Object(Box::new(error.into())))?;
+    direct.resolve(&mut code)?;
+    let ebpf = loader.load(code.bytes()).map_err(|error| LoadError::Object(Box::new(error)))?;
+    Ok(Object { ebpf, btf, _direct: direct })
 }
 
 impl Object {
@@ -294,7 +305,7 @@ fn words_type(types: &KernelTypes) -> Result<u32, BtfError> {
     if !types.has_function(RDONLY_CAST.name) {
         return Ok(0);
     }
-    Ok(types.structure_with(Field::RegsOrigAx)?.unwrap_or(0))
+    Ok(types.structure_with(Entry::RegsOrigAx)?.unwrap_or(0))
 }
 
 /// The inode number that the kernel keeps in `mnt_namespace.ns.inum`.

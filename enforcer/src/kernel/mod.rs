@@ -3,6 +3,9 @@
 pub mod attach;
 pub mod bind;
 pub mod btf;
+pub mod code;
+pub mod direct;
+pub mod fields;
 pub mod install;
 pub mod kfunc;
 pub mod load;
