@@ -23,6 +23,7 @@ use super::{
     pointer,
 };
 use crate::{
+    cache,
     control::{PASS, Point, mode_of},
     kernel::{self, Typed},
     name::{self, Place},
@@ -63,14 +64,14 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
                     return POINT.fault(&subject, Rights::EXEC, Fault::Table);
                 }
             }
-            judge_program(&subject, Place::of_file(file))
+            judge_program(&subject, file)
         }
         Err(fault) => POINT.stranded(fault),
     }
 }
 
 #[inline(always)]
-fn judge_program(subject: &Subject, place: Place) -> i32 {
+fn judge_program(subject: &Subject, file: Typed) -> i32 {
     // The new image would have an executable heap and stack.
     if kernel::read_implies_exec() {
         let verdict = anonymous(memory_point(Hook::BprmCheckSecurity), subject);
@@ -78,13 +79,21 @@ fn judge_program(subject: &Subject, place: Place) -> i32 {
             return verdict;
         }
     }
+    let has_interpreters = subject.head.content & abi::content::INTERPRETERS != 0;
+    // What is remembered of a program says neither whether it is an interpreter nor what it holds; pinned programs are not
+    // allowed by name, and so not remembered.
+    if !has_interpreters && cache::allows(subject.claim(), file, Rights::EXEC) {
+        subject.set_program(subject.program() & !program::NEXT);
+        return PASS;
+    }
+    let place = Place::of_file(file);
     // A script comes first and its interpreter last, so what is found out last holds.
     match interpreter::is_interpreter(subject, place) {
         Ok(true) => subject.set_program(subject.program() | program::NEXT),
         Ok(false) => subject.set_program(subject.program() & !program::NEXT),
         Err(fault) => return POINT.fault(subject, Rights::EXEC, fault),
     }
-    judge_by_name(subject, place)
+    judge_by_name(subject, file)
 }
 
 /// Judges a question: an interpreter asks whether the kernel would start the script that it was told to run, and takes
@@ -102,14 +111,14 @@ pub fn bprm_creds_for_exec(ctx: LsmContext) -> i32 {
     })
 }
 
-/// As [`Point::decide_place`], but leaves pinned programs to [`bprm_check_digest`].
+/// As [`Point::decide_file`], but leaves pinned programs to [`bprm_check_digest`].
 #[inline(always)]
-fn judge_by_name(subject: &Subject, place: Place) -> i32 {
+fn judge_by_name(subject: &Subject, file: Typed) -> i32 {
     let scratch = match name::scratch() {
         Ok(scratch) => scratch,
         Err(fault) => return POINT.fault(subject, Rights::EXEC, fault),
     };
-    let span = match name::of_place(place, false, scratch) {
+    let span = match name::of_place(Place::of_file(file), false, scratch) {
         Ok(span) => span,
         Err(fault) => return POINT.fault(subject, Rights::EXEC, fault),
     };
@@ -123,6 +132,9 @@ fn judge_by_name(subject: &Subject, place: Place) -> i32 {
         scratch.keep(span);
         subject.set_content(Content::Due);
         return PASS;
+    }
+    if span.unnamed().is_none() && matches!(decision.verdict, Verdict::Allow) {
+        cache::remember(subject, file, Rights::EXEC, scratch.sequence());
     }
     POINT.conclude(subject, &request, decision)
 }

@@ -82,15 +82,16 @@ const fn file_point(hook: Hook) -> Point {
 /// Rights that an open file's mode stands for. An access mode of 3 opens for ioctl only but asks for both.
 #[inline(always)]
 pub const fn needed_by_mode(mode: u32) -> Rights {
-    let mut needed = Rights::NONE;
-    if mode & FMODE_READ != 0 {
-        needed = needed.union(Rights::READ);
-    }
-    if mode & FMODE_WRITE != 0 {
-        needed = needed.union(Rights::WRITE);
-    }
+    let needed = Rights(((mode & (FMODE_READ | FMODE_WRITE)) << RIGHTS_OF_MODE) as u16);
     if needed.is_empty() { Rights::READ.union(Rights::WRITE) } else { needed }
 }
+
+/// How far the bits of the rights are from those of the mode, which are in the same order.
+const RIGHTS_OF_MODE: u32 = 2;
+const _: () = assert!(
+    Rights::READ.0 as u32 == FMODE_READ << RIGHTS_OF_MODE
+        && Rights::WRITE.0 as u32 == FMODE_WRITE << RIGHTS_OF_MODE
+);
 
 /// An open that is going on.
 #[derive(Clone, Copy)]
