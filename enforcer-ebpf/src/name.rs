@@ -402,11 +402,12 @@ fn ascend(mnt: Typed, first: Typed, scratch: &mut Scratch) {
             break;
         }
         let parent = dentry.follow(Field::DentryParent);
-        let len = dentry.get::<u32>(Field::DentryNameLen);
+        // Opaque, so that what is compared is what is copied.
+        let len = kernel::opaque(u64::from(dentry.get::<u32>(Field::DentryNameLen)));
         let from = dentry.follow(Field::DentryName).raw();
-        let start = kernel::opaque(cursor.wrapping_sub(u64::from(len) + 1));
+        let start = kernel::opaque(cursor.wrapping_sub(len + 1));
         // A root has itself for a parent. A pointer that has gone stale reads as zero.
-        if parent.is_null() || parent.as_ptr() == dentry.as_ptr() || len > NAME_MAX {
+        if parent.is_null() || parent.as_ptr() == dentry.as_ptr() || len > u64::from(NAME_MAX) {
             return;
         }
         if start > (TEXT_END - 1) as u64 || start < TEXT_START as u64 {
@@ -416,7 +417,7 @@ fn ascend(mnt: Typed, first: Typed, scratch: &mut Scratch) {
         let copied = unsafe {
             let at = (&raw mut scratch.text).cast::<u8>().add(start as usize);
             at.write(b'/');
-            from.copy_to(at.add(1), len & 0xff)
+            from.copy_to(at.add(1), len as u32 & 0xff)
         };
         if copied.is_err() {
             return;
