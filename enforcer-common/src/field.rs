@@ -186,6 +186,18 @@ fields! {
     NsproxyMnt => "nsproxy"."mnt_ns",
     /// Inode number of a mount namespace.
     MntNamespaceInum => "mnt_namespace"."ns.inum",
+    /// `struct user_namespace *` whose root may change the mounts.
+    MntNamespaceUserNs => "mnt_namespace"."user_ns",
+    /// `int`: how many user namespaces are above it. Zero for the first one only.
+    UserNamespaceLevel => "user_namespace"."level",
+    /// `struct task_struct *` of the process that reaps all others in a pid namespace.
+    PidNamespaceReaper => "pid_namespace"."child_reaper",
+    /// `struct fs_struct *`.
+    TaskFs => "task_struct"."fs",
+    /// `struct vfsmount *` that the root directory is on.
+    FsRootMnt => "fs_struct"."root.mnt",
+    /// `struct dentry *` of the root directory.
+    FsRootDentry => "fs_struct"."root.dentry",
     /// Where a proc inode lies around its VFS inode.
     ProcInodeVfs => "proc_inode"."vfs_inode",
     /// `struct pid *` of a `/proc/PID` inode.

@@ -51,6 +51,8 @@ pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";
 pub const RENAME_LOCK: &str = "RENAME_LOCK";
 /// Read-only global: `u64`, the address of the kernel's `mount_lock`, a sequence lock.
 pub const MOUNT_LOCK: &str = "MOUNT_LOCK";
+/// Read-only global: `u64`, the address of the kernel's `init_pid_ns`, by which the host's first process is found.
+pub const INIT_PID_NS: &str = "INIT_PID_NS";
 /// Read-only global: `u32`, the type id of `struct pt_regs`, which is nothing but words, so that memory which is cast to it
 /// can be read by plain loads; 0 if the kernel casts no pointers for programs (before 6.2).
 pub const WORDS_TYPE: &str = "WORDS_TYPE";

@@ -34,6 +34,8 @@ static RENAME_LOCK: u64 = 0;
 #[unsafe(no_mangle)]
 static MOUNT_LOCK: u64 = 0;
 #[unsafe(no_mangle)]
+static INIT_PID_NS: u64 = 0;
+#[unsafe(no_mangle)]
 static WORDS_TYPE: u32 = 0;
 
 #[inline(always)]
@@ -175,6 +177,13 @@ extern "C" fn note_flags(_: *mut c_void, vma: *const c_void, flags: *mut u64) ->
 pub fn host_mnt_ns() -> u32 {
     // SAFETY: as in `offset`.
     unsafe { ptr::read_volatile(&raw const HOST_MNT_NS) }
+}
+
+/// The host's first process. It never ends.
+#[inline(always)]
+pub fn first_process() -> Result<Raw, Fault> {
+    // SAFETY: as in `offset`.
+    Raw(unsafe { ptr::read_volatile(&raw const INIT_PID_NS) }).follow(Field::PidNamespaceReaper)
 }
 
 /// Whether allows are remembered.

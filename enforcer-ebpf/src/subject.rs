@@ -351,8 +351,8 @@ pub fn live_binding(maps: &Maps, cgroup: u64) -> Option<Binding> {
     (head.incarnation == binding.incarnation).then_some(binding)
 }
 
-/// Whether the current task runs a trusted launcher's image in the host's mount namespace: what a runtime does and an
-/// attacker inside a workload, whose label came first, cannot.
+/// Whether the current task runs a trusted launcher's image and sees the host's files: what a runtime does and an attacker
+/// inside a workload, whose label came first, cannot.
 #[inline(always)]
 fn is_launcher(maps: &Maps) -> Result<bool, Fault> {
     let exe = exe_place()?;
@@ -364,7 +364,7 @@ fn is_launcher(maps: &Maps) -> Result<bool, Fault> {
 /// starts: the file of one, seen from the host, or a launcher's copy of itself. Returns whether it is.
 ///
 /// Runtimes run a copy of themselves that has no name (a memfd, a detached mount), so that the container cannot reach
-/// their file. In the host's mount namespace nobody but the launcher chooses what that is; a copy makes none, so what
+/// their file. Where the host's files are seen nobody but the launcher chooses what that is; a copy makes none, so what
 /// runs in the container's name cannot pass for one by starting `/proc/self/exe`.
 #[inline(never)]
 pub fn note_launcher(file: Typed) -> bool {
@@ -393,7 +393,7 @@ enum Launcher {
 
 #[inline(always)]
 fn launcher_started(file: Typed) -> Result<Launcher, Fault> {
-    if !in_host_mount_namespace()? {
+    if !sees_the_host() {
         return Ok(Launcher::No);
     }
     let maps = Maps::in_force().ok_or(Fault::Table)?;
@@ -412,7 +412,7 @@ fn launcher_started(file: Typed) -> Result<Launcher, Fault> {
 /// Whether the file at `place` is a launcher, seen from the host.
 #[inline(always)]
 fn launcher_at<P: Pointer>(maps: &Maps, place: Place<P>, scratch: &mut Scratch) -> Result<bool, Fault> {
-    if !in_host_mount_namespace()? {
+    if !sees_the_host() {
         return Ok(false);
     }
     let Some(head) = maps.head(SLOT_LAUNCHERS) else {
@@ -425,10 +425,56 @@ fn launcher_at<P: Pointer>(maps: &Maps, place: Place<P>, scratch: &mut Scratch) 
     Ok(decide::granted(&span.name(scratch), Rights::EXEC, head, maps)?.rights().contains(Rights::EXEC))
 }
 
+/// Whether the current task sees files where the host has them: in the host's mount namespace, or in one that a service of
+/// the host was given (`PrivateTmp=`). Containers never do.
+///
+/// Such a namespace can only be changed by whoever could change the host's, and the root of its tree is the very directory
+/// that the first process has for its root. A container's is another one; and though a container that was given the host's
+/// root for a volume can make it its own root directory (`chroot`), it lies somewhere below the root of the tree then, or in
+/// a namespace that is not the task's.
+///
+/// Out of line, for the stack's sake. What cannot be found out is no.
+#[inline(never)]
+fn sees_the_host() -> bool {
+    matches!(try_sees_the_host(), Ok(true))
+}
+
 #[inline(always)]
-fn in_host_mount_namespace() -> Result<bool, Fault> {
-    let ns = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt);
-    Ok(ns.raw().get::<u32>(Field::MntNamespaceInum)? == kernel::host_mnt_ns())
+fn try_sees_the_host() -> Result<bool, Fault> {
+    let task = kernel::current();
+    let namespace = task.follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
+    if namespace.get::<u32>(Field::MntNamespaceInum)? == kernel::host_mnt_ns() {
+        return Ok(true);
+    }
+    let owner = namespace.follow(Field::MntNamespaceUserNs)?;
+    if owner.get::<i32>(Field::UserNamespaceLevel)? != 0 {
+        return Ok(false);
+    }
+    let root = task.follow(Field::TaskFs).raw();
+    let hosts = kernel::first_process()?.follow(Field::TaskFs)?.follow(Field::FsRootDentry)?;
+    let mount = root.follow(Field::FsRootMnt)?.container(Field::MountVfs);
+    // The mount's own root too: another thread may change both halves of the root directory while they are read.
+    let is_hosts = root.follow(Field::FsRootDentry)? == hosts && mount.follow(Field::MountRoot)? == hosts;
+    Ok(is_hosts && mount.follow(Field::MountNs)? == namespace && is_outermost(mount)?)
+}
+
+/// Whether a mount is mounted on the root of its namespace's tree: on the root of the mount above it, and so on.
+#[inline(always)]
+fn is_outermost(mount: Raw) -> Result<bool, Fault> {
+    /// The root file system of the kernel, one that replaced it, and some more.
+    const MOST: u32 = 4;
+    let mut mount = mount;
+    for _ in 0..MOST {
+        let parent = mount.follow(Field::MountParent)?;
+        if parent == mount {
+            return Ok(true);
+        }
+        if mount.follow(Field::MountMountpoint)? != parent.follow(Field::MountRoot)? {
+            return Ok(false);
+        }
+        mount = parent;
+    }
+    Ok(false)
 }
 
 /// Where the current task's program lies.

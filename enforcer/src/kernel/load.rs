@@ -13,7 +13,7 @@ use super::{
     maps::Sizes,
     pin::Pins,
     support::{may_miss, offers},
-    symbols::{SymbolError, TreeLocks},
+    symbols::{SymbolError, Symbols},
 };
 use crate::kernel::chain;
 use aya::{
@@ -171,7 +171,7 @@ pub struct SetUp {
 /// [`LoadError`].
 pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Result<Object, LoadError> {
     let offsets: FieldOffsets = types.field_offsets()?;
-    let locks = TreeLocks::of_running_kernel()?;
+    let symbols = Symbols::of_running_kernel()?;
     let words = words_type(types)?;
     let remembers = u32::from(set_up.remembers);
     let host_mnt_ns = host_mount_namespace().map_err(LoadError::MountNamespace)?;
@@ -182,8 +182,9 @@ pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Resu
         // Task and socket storage, of which user space reads the first by system calls of our own.
         .allow_unsupported_maps()
         .override_global(maps::FIELD_OFFSETS, offsets.as_slice(), true)
-        .override_global(maps::RENAME_LOCK, &locks.rename, true)
-        .override_global(maps::MOUNT_LOCK, &locks.mount, true)
+        .override_global(maps::RENAME_LOCK, &symbols.rename_lock, true)
+        .override_global(maps::MOUNT_LOCK, &symbols.mount_lock, true)
+        .override_global(maps::INIT_PID_NS, &symbols.init_pid_ns, true)
         .override_global(maps::WORDS_TYPE, &words, true)
         .override_global(maps::HOST_MNT_NS, &host_mnt_ns, true)
         .override_global(maps::REMEMBERS, &remembers, true);

@@ -29,6 +29,8 @@ mod events;
 mod files;
 #[path = "kernel/interpreters.rs"]
 mod interpreters;
+#[path = "kernel/launchers.rs"]
+mod launchers;
 #[path = "kernel/paths.rs"]
 mod paths;
 #[path = "kernel/refused_inputs.rs"]
