@@ -10,7 +10,7 @@ use crate::{rights::Rights, verdict::FAMILY_SLOTS};
 
 /// Part of the pin path. Any change to a type in this module, [`crate::event`] or [`crate::verdict`] that an older
 /// program would misread raises it.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Longest name the kernel hands out (`PATH_MAX`), in bytes.
 pub const PATH_MAX: u32 = 4096;
@@ -306,6 +306,15 @@ pub struct Binding {
     pub origin: u32,
 }
 
+impl Binding {
+    /// Whether it is that of a container which was admitted.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_container(&self) -> bool {
+        self.origin == Origin::Container.code() || self.origin == Origin::Started.code()
+    }
+}
+
 /// What sticks to a task. Lives in task storage; a task without one has not met a hook yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -331,6 +340,11 @@ pub struct Label {
     /// Non-zero until the task has started a program under the policy: somebody outside the workload opened what it
     /// holds.
     pub inherited: u32,
+    /// Non-zero if the task may start what is listed for probes: it enters a workload from outside, other than as the first
+    /// program of a container, or somebody who did started such a program and is its ancestor.
+    pub probing: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Bits of [`Label::program`].
@@ -393,6 +407,8 @@ crate::codes::codes! {
         /// The daemon, when a runtime asked for it: a container that was admitted, or a cgroup inside one. Inside,
         /// selectors count for nothing.
         Container = 2 => "container",
+        /// The same, once the container's first program has started.
+        Started = 3 => "started",
     }
 }
 
@@ -448,7 +464,7 @@ const _: () = {
     assert!(size_of::<PortSpan>() == 8);
     assert!(size_of::<PortRange>() == 16);
     assert!(size_of::<Binding>() == 12);
-    assert!(size_of::<Label>() == 40);
+    assert!(size_of::<Label>() == 48);
     assert!(size_of::<SocketLabel>() == 16);
     assert!(Counter::ALL.len() <= COUNTERS as usize);
 };

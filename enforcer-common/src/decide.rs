@@ -244,20 +244,23 @@ fn object<T: Text, L: Tables>(name: &T, needed: Rights, head: &Head, tables: &L)
     if name.len() > PATH_MAX {
         return Decision::deny(Reason::PathTooLong);
     }
-    match granted(name, needed, head, tables) {
-        Ok(grant) if grant.rights().contains(needed) => Decision::allow(grant.rule),
-        // Only the content is missing. Whoever does not go on to ask about it refuses.
-        Ok(grant) if awaits_content(needed.missing_from(grant.rights()), grant.rights()) => {
-            Decision::deny(Reason::Digest)
-        }
-        Ok(_) => Decision::deny(Reason::NoRule),
-        Err(fault) => Decision::fault(fault),
+    let grant = match granted(name, needed, head, tables) {
+        Ok(grant) => grant,
+        Err(fault) => return Decision::fault(fault),
+    };
+    let held = grant.rights();
+    let missing = needed.missing_from(held.with_probe());
+    if missing.is_empty() {
+        let as_probe = needed.contains(Rights::PROBE) && !held.contains(Rights::EXEC);
+        return if as_probe { Decision::allow_probe(grant.rule) } else { Decision::allow(grant.rule) };
     }
-}
-
-#[inline(always)]
-const fn awaits_content(missing: Rights, held: Rights) -> bool {
-    missing.0 == Rights::EXEC.0 && held.contains(Rights::EXEC_PINNED)
+    // Only the content is missing. Whoever does not go on to ask about it refuses.
+    let starts = missing.0 == Rights::EXEC.0 || missing.0 == Rights::PROBE.0;
+    if starts && held.contains(Rights::EXEC_PINNED) {
+        return Decision::deny(Reason::Digest);
+    }
+    let for_others = missing.0 == Rights::EXEC.0 && held.contains(Rights::PROBE);
+    Decision::deny(if for_others { Reason::Probe } else { Reason::NoRule })
 }
 
 /// Whether a program may start that holds this. A rule that grants `exec` whatever the content is enough.
@@ -288,7 +291,7 @@ fn content<T: Text, L: Tables>(name: &T, contents: &Contents<'_>, head: &Head, t
 
 #[inline(always)]
 const fn unnamed(why: Reason, needed: Rights, head: &Head) -> Decision {
-    let code = needed.0 & (Rights::EXEC.0 | Rights::LIBRARY.0 | Rights::CODE.0) != 0;
+    let code = needed.0 & (Rights::EXEC.0 | Rights::PROBE.0 | Rights::LIBRARY.0 | Rights::CODE.0) != 0;
     let switch = if code { switch::UNLINKED_EXEC } else { switch::UNLINKED_FILES };
     switched(matches!(why, Reason::Unlinked) && head.switches & switch != 0, why)
 }
@@ -617,6 +620,40 @@ mod tests {
                 assert_eq!(ask(both & !only, contents), Reason::Digest, "{measure}");
             }
         }
+    }
+
+    /// A program that is listed for probes starts for who comes from outside, and is nothing but a file to all others.
+    #[test]
+    fn who_comes_from_outside_may_start_more() {
+        let both = content::EXACT | content::PINS;
+        let ask = |tables: &Tiny, needed| {
+            decide(
+                &Request::Object { name: &Bytes(b"/bin/ls"), needed },
+                &Head { content: both, ..head() },
+                tables,
+            )
+        };
+        let of = |rights: Rights| Tiny {
+            grant: Grant { rights: rights.with_implied().0, ..tiny().grant },
+            ..tiny()
+        };
+        let (probe, exec) = (of(Rights::PROBE), of(Rights::EXEC));
+        assert_eq!(ask(&probe, Rights::PROBE), Decision::allow_probe(9));
+        assert_eq!(ask(&probe, Rights::EXEC), Decision::deny(Reason::Probe));
+        assert_eq!(ask(&probe, Rights::READ), Decision::allow(9));
+        for code in [Rights::LIBRARY, Rights::CODE, Rights::EXEC.union(Rights::LIBRARY), Rights::WRITE] {
+            assert_eq!(ask(&probe, code), Decision::deny(Reason::NoRule), "{code:?}");
+        }
+        for needed in [Rights::EXEC, Rights::PROBE] {
+            assert_eq!(ask(&exec, needed), Decision::allow(9), "no probe");
+            assert_eq!(ask(&of(Rights::EXEC.union(Rights::PROBE)), needed), Decision::allow(9));
+            assert_eq!(ask(&of(Rights::READ), needed), Decision::deny(Reason::NoRule));
+            assert_eq!(ask(&of(Rights::EXEC_PINNED), needed), Decision::deny(Reason::Digest));
+        }
+        assert_eq!(
+            ask(&of(Rights::EXEC_PINNED.union(Rights::PROBE)), Rights::PROBE),
+            Decision::allow_probe(9)
+        );
     }
 
     fn object(name: &[u8], needed: Rights) -> Decision {

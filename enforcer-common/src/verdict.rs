@@ -72,6 +72,8 @@ codes! {
         Digest = 11 => "digest",
         /// The program is pinned, and lies on a file system where content can change behind the kernel's back.
         Unverifiable = 12 => "unverifiable",
+        /// The program is for probes: allowed to whoever enters the workload from outside, and refused to the workload.
+        Probe = 13 => "probe",
     }
 }
 
@@ -125,6 +127,12 @@ impl Decision {
     #[inline(always)]
     pub const fn allow(rule: u32) -> Self {
         Self { verdict: Verdict::Allow, reason: Reason::Rule, fault: Fault::None, rule }
+    }
+
+    /// Allowed by the rule with this index, because whoever asks comes from outside.
+    #[inline(always)]
+    pub const fn allow_probe(rule: u32) -> Self {
+        Self { verdict: Verdict::Allow, reason: Reason::Probe, fault: Fault::None, rule }
     }
 
     /// Allowed by a switch of the policy rather than by a rule.

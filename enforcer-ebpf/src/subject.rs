@@ -84,6 +84,20 @@ impl Subject {
         head.incarnation == incarnation
     }
 
+    /// The right that the task needs on a program that it starts.
+    #[inline(always)]
+    pub fn needed_to_start(&self) -> Rights {
+        // SAFETY: as in `set_arming`.
+        if unsafe { (*self.label).probing } != 0 { Rights::PROBE } else { Rights::EXEC }
+    }
+
+    /// Notes whether an entering task is starting a program that is listed for probes, and only for them.
+    #[inline(always)]
+    pub fn set_probing(&self, probing: bool) {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).probing = u32::from(probing) };
+    }
+
     /// Whether the program that the task is starting is the first under the policy, so that it inherits what somebody
     /// outside the workload opened. A launcher that starts another launcher is still outside.
     #[inline(always)]
@@ -294,6 +308,8 @@ const fn fresh(binding: Binding, state: State, epoch: u32, program: u32) -> Labe
         script: 0,
         content: Content::Any.code(),
         inherited: 1,
+        probing: 0,
+        reserved: 0,
     }
 }
 
@@ -316,6 +332,9 @@ fn follow_cgroup() {
     {
         label.slot = binding.slot;
         label.incarnation = binding.incarnation;
+        // The first program of a container is the workload itself, and one that nobody has admitted is not probed.
+        let runs = binding.origin == Origin::Started.code() || binding.origin == Origin::Selector.code();
+        label.probing = u32::from(runs);
     }
 }
 
@@ -345,7 +364,7 @@ pub const UNBOUND: Binding = Binding { slot: 0, incarnation: 0, origin: Origin::
 /// A cgroup's binding, unless the policy it was bound to is gone.
 #[inline(always)]
 pub fn live_binding(maps: &Maps, cgroup: u64) -> Option<Binding> {
-    // SAFETY: entries are never changed in place by programs, and freed after a grace period.
+    // SAFETY: entries are freed after a grace period, and nothing but the origin is ever changed in place.
     let binding = *unsafe { BINDINGS.get(cgroup) }?;
     let head = maps.head(binding.slot)?;
     (head.incarnation == binding.incarnation).then_some(binding)
@@ -564,9 +583,26 @@ pub fn commit() {
     if label.state == State::Entering.code() && label.arming != 0 {
         label.state = State::Armed.code();
         label.arming = 0;
+        note_start();
         count(Counter::Armed);
     } else {
         label.program |= starts >> LAUNCHER_SHIFT;
+    }
+}
+
+/// Notes that a program of the container whose cgroup the task is in has started: who enters from now on is not its first.
+///
+/// In place: the daemon replaces bindings whole, and one that it replaces meanwhile is not marked. Then probes are refused
+/// until something else has started.
+#[inline(always)]
+fn note_start() {
+    if let Some(binding) = BINDINGS.get_ptr_mut(kernel::cgroup_id()) {
+        // SAFETY: the entry is freed after a grace period; nobody but us changes it in place, and to this value only.
+        unsafe {
+            if (*binding).origin == Origin::Container.code() {
+                (*binding).origin = Origin::Started.code();
+            }
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
     sync::mpsc::unbounded_channel,
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::{Instant, MissedTickBehavior},
 };
 
@@ -35,7 +35,10 @@ use crate::{
     admission::{RecordError, Refusal},
     bundle::verify::{Candidate, Trust},
     cgroups::Hierarchy,
-    containers::control::{Control, Desk},
+    containers::{
+        control::{Control, Desk},
+        strays::Strays,
+    },
     custody::{self, Finding},
     events::{
         admission::Consequence,
@@ -56,7 +59,7 @@ use crate::{
         state::StateFile,
     },
     projected::Projected,
-    session::{DaemonLock, Lock, Put, Session},
+    session::{DaemonLock, Lock, Put, Session, SessionError},
     sys,
 };
 
@@ -166,7 +169,9 @@ async fn serve(
     };
     let desk = Desk { runtime: config.runtime.clone(), pins: config.pins.clone() };
     let _control = Control::start(desk, report)?;
-    report_unadmitted(config, &pipeline);
+    let (mut strays, mut looking) = (Strays::default(), None);
+    strays.are_due(Instant::now().into(), maps.control()?.generation);
+    report_strays(&mut strays, look_for_strays(&config.runtime, &config.pins), &pipeline);
     let heartbeat = Heartbeat::start(&config.runtime)
         .with_context(|| format!("cannot write into {}", config.runtime.display()))?;
 
@@ -190,6 +195,12 @@ async fn serve(
                 if losses.has_missed_bindings(&maps) {
                     rebind(config);
                 }
+                if looking.is_none()
+                    && maps.control().is_ok_and(|control| strays.are_due(Instant::now().into(), control.generation))
+                {
+                    let (runtime, pins) = (config.runtime.clone(), config.pins.clone());
+                    looking = Some(tokio::task::spawn_blocking(move || look_for_strays(&runtime, &pins)));
+                }
                 if projected.has_changed() {
                     tracing::info!("the policies' directory was replaced");
                     reload(config, &pipeline);
@@ -207,7 +218,17 @@ async fn serve(
             Some(record) = containers.recv() => pipeline.report(Record::Container(Box::new(record))),
             found = finished(&mut checking) => {
                 checking = None;
+                let found = found.unwrap_or_else(|error| {
+                    Finding::Changed(Box::new(Refusal::Records(RecordError::Check(error.to_string()))))
+                });
                 follow(config, found, &pipeline);
+            }
+            found = finished(&mut looking) => {
+                looking = None;
+                match found {
+                    Ok(found) => report_strays(&mut strays, found, &pipeline),
+                    Err(error) => tracing::error!(%error, "a look for unadmitted containers broke off"),
+                }
             }
             _ = hangup.recv() => reload(config, &pipeline),
             _ = terminate.recv() => break,
@@ -225,12 +246,10 @@ async fn serve(
     Ok(())
 }
 
-/// The result of the check that is under way, once there is one.
-async fn finished(checking: &mut Option<JoinHandle<Finding>>) -> Finding {
-    match checking {
-        Some(handle) => handle.await.unwrap_or_else(|error| {
-            Finding::Changed(Box::new(Refusal::Records(RecordError::Check(error.to_string()))))
-        }),
+/// The result of the work that is under way, once there is one.
+async fn finished<T>(work: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match work {
+        Some(handle) => handle.await,
         None => std::future::pending().await,
     }
 }
@@ -433,14 +452,16 @@ fn rebind(config: &Config) {
     }
 }
 
-/// Says which containers run that nobody has asked for: their runtime has no hook, or they were there before it had.
-fn report_unadmitted(config: &Config, pipeline: &Pipeline) {
-    let result = Lock::acquire(&config.runtime)
-        .and_then(|lock| Session::open(lock, &config.runtime, &config.pins))
-        .and_then(|session| session.unadmitted());
-    match result {
+/// Which containers run that nobody has asked for: their runtime has no hook, or they were there before it had.
+fn look_for_strays(runtime: &Path, pins: &Pins) -> Result<Vec<Vec<u8>>, SessionError> {
+    Session::open(Lock::acquire(runtime)?, runtime, pins)?.unadmitted()
+}
+
+/// Says which of them have not been there before.
+fn report_strays(strays: &mut Strays, found: Result<Vec<Vec<u8>>, SessionError>, pipeline: &Pipeline) {
+    match found {
         Ok(found) => {
-            for cgroup in found {
+            for cgroup in strays.news(found) {
                 let record = ContainerRecord::unadmitted(&cgroup);
                 tracing::warn!(cgroup = record.cgroup, "UNBOUND: nobody has admitted this container");
                 pipeline.report(Record::Container(Box::new(record)));

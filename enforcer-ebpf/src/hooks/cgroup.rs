@@ -63,7 +63,7 @@ fn bind(cgroup: Raw, path: Typed) -> Result<bool, Fault> {
     let id = id_of(cgroup)?;
     let inherited = parent_binding(&maps, cgroup)?;
     // A labelled task cannot choose another policy by choosing a name, and a container has one policy.
-    let keeps = inherited.origin == Origin::Container.code() || subject::is_armed();
+    let keeps = inherited.is_container() || subject::is_armed();
     let selected = if keeps { subject::UNBOUND } else { select(&maps, path)? };
     let binding = if selected.incarnation == 0 { inherited } else { selected };
     if binding.incarnation == 0 {

@@ -23,9 +23,9 @@ use super::{
     pointer,
 };
 use crate::{
-    control::{PASS, Point, mode_of},
+    control::{Ask, PASS, Point, mode_of},
     kernel::{self, Typed},
-    name::{self, Place},
+    name::{self, Name, Place},
     subject::{self, Standing, Subject},
 };
 
@@ -102,7 +102,8 @@ pub fn bprm_creds_for_exec(ctx: LsmContext) -> i32 {
     })
 }
 
-/// As [`Point::decide_place`], but leaves pinned programs to [`bprm_check_digest`].
+/// As [`Point::decide_place`], but leaves pinned programs to [`bprm_check_digest`], and lets who enters from outside start
+/// what is listed for probes.
 #[inline(always)]
 fn judge_by_name(subject: &Subject, place: Place) -> i32 {
     let scratch = match name::scratch() {
@@ -114,17 +115,32 @@ fn judge_by_name(subject: &Subject, place: Place) -> i32 {
         Err(fault) => return POINT.fault(subject, Rights::EXEC, fault),
     };
     let name = span.name(scratch);
-    let request = match span.unnamed() {
-        None => Request::Object { name: &name, needed: Rights::EXEC },
-        Some(why) => Request::Unnamed { name: &name, why, needed: Rights::EXEC },
-    };
-    let decision = decide::decide(&request, subject.head, &subject.maps);
+    let (unnamed, needed) = (span.unnamed(), subject.needed_to_start());
+    let decision = decide::decide(&request_to_start(&name, unnamed, needed), subject.head, &subject.maps);
+    let as_probe = matches!(decision.verdict, Verdict::Allow) && matches!(decision.reason, Reason::Probe);
+    if subject.entering {
+        subject.set_probing(as_probe);
+    }
+    if as_probe {
+        // Nobody but `execve` may map it.
+        subject.set_content(Content::Checked);
+        return PASS;
+    }
     if matches!(decision.reason, Reason::Digest) {
         scratch.keep(span);
         subject.set_content(Content::Due);
         return PASS;
     }
-    POINT.conclude(subject, &request, decision)
+    // Whoever starts it, it is a program.
+    POINT.conclude(subject, &request_to_start(&name, unnamed, Rights::EXEC), decision)
+}
+
+#[inline(always)]
+fn request_to_start(name: &Name, unnamed: Option<Reason>, needed: Rights) -> Ask<'_> {
+    match unnamed {
+        None => Request::Object { name, needed },
+        Some(why) => Request::Unnamed { name, why, needed },
+    }
 }
 
 /// How often to decide when policies change under a decision. One takes microseconds, a change milliseconds. Two, because

@@ -102,7 +102,7 @@ fn wanted<M: Maps>(
     cgroups: &[Cgroup],
 ) -> Result<BTreeMap<u64, Binding>, BindError> {
     let Some(selectors) = head_of(heads, SLOT_SELECTORS) else { return Ok(BTreeMap::new()) };
-    let is_container = |binding: &&Binding| binding.origin == Origin::Container.code();
+    let is_container = |binding: &&Binding| binding.is_container();
     let is_live = |binding: &&Binding| {
         head_of(heads, binding.slot).is_some_and(|head| head.incarnation == binding.incarnation)
     };

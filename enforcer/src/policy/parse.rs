@@ -76,6 +76,9 @@ fn syntax_error(source: &Source, error: &toml::de::Error) -> Diagnostic {
     }
 }
 
+/// Rights that let something start.
+const STARTS: Rights = Rights::EXEC.union(Rights::EXEC_PINNED).union(Rights::PROBE);
+
 /// What a whole policy deserves to be asked about.
 fn effect_warnings(policy: &Policy) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
@@ -83,7 +86,7 @@ fn effect_warnings(policy: &Policy) -> Vec<Diagnostic> {
         && policy.switches.is_empty()
         && policy.families.is_empty()
         && policy.privileges.is_empty();
-    let starts = |rule: &ObjectRule| rule.rights.0 & (Rights::EXEC.0 | Rights::EXEC_PINNED.0) != 0;
+    let starts = |rule: &ObjectRule| rule.rights.0 & STARTS.0 != 0;
     let starts_something = policy.objects.iter().any(starts);
     let unlinked = policy.switches.iter().any(|(switch, _)| *switch == Switch::UnlinkedExec);
     if allows_nothing {
@@ -110,7 +113,7 @@ fn effect_warnings(policy: &Policy) -> Vec<Diagnostic> {
             );
         }
     }
-    warnings.extend(pin_warnings(policy));
+    warnings.extend(worthless_warnings(policy));
     warnings
 }
 
@@ -130,7 +133,7 @@ fn is_interpreter(name: &str) -> bool {
 fn interpreter_warnings(policy: &Policy) -> Vec<Diagnostic> {
     let listed =
         |right: Rights, name: &str| {
-            policy.objects.iter().filter(|rule| rule.rights.contains(right)).any(|rule| {
+            policy.objects.iter().filter(|rule| rule.rights.0 & right.0 != 0).any(|rule| {
                 rule.glob.text() == name || rule.glob.matches_naively(name.as_bytes()) == Some(true)
             })
         };
@@ -151,7 +154,7 @@ fn interpreter_warnings(policy: &Policy) -> Vec<Diagnostic> {
                  what a script itself reads and evaluates is not covered",
             ));
         }
-        if rule.rights.contains(Rights::INTERPRETER) && !listed(Rights::EXEC, name) {
+        if rule.rights.contains(Rights::INTERPRETER) && !listed(STARTS, name) {
             let warning = Diagnostic::warning(
                 Code::NoEffect,
                 format!("`{name}` is not in `exec.allow`, so it never starts"),
@@ -162,33 +165,48 @@ fn interpreter_warnings(policy: &Policy) -> Vec<Diagnostic> {
     warnings
 }
 
-/// Pins that other rules make worthless, as all rules add up.
-fn pin_warnings(policy: &Policy) -> Vec<Diagnostic> {
-    if policy.pins.is_empty() {
+/// Pins and probes that other rules make worthless, as all rules add up.
+fn worthless_warnings(policy: &Policy) -> Vec<Diagnostic> {
+    let is_narrow = |rule: &&ObjectRule| rule.rights == Rights::EXEC_PINNED || rule.rights == Rights::PROBE;
+    if !policy.objects.iter().any(|rule| is_narrow(&rule)) {
         return Vec::new();
     }
     let rules = Nfa::of(policy.objects.iter().map(|rule| &rule.glob));
-    let pinned = policy.objects.iter().filter(|rule| rule.rights == Rights::EXEC_PINNED);
     let warning = |rule: &ObjectRule| {
         let name = rule.glob.literal()?;
+        let is_probe = rule.rights == Rights::PROBE;
         let matching: Vec<&ObjectRule> =
             rules.matching(name).into_iter().filter_map(|at| policy.objects.get(at)).collect();
         let granting = |right| matching.iter().find(|other| other.rights.with_implied().contains(right));
         let (other, warning) = if let Some(other) = granting(Rights::EXEC) {
-            let message = "the pin has no effect: another rule lets the program start whatever it holds";
+            let message = if is_probe {
+                "the entry has no effect: another rule lets the workload itself start the program"
+            } else {
+                "the pin has no effect: another rule lets the program start whatever it holds"
+            };
             let help = "rules add up: leave the program out of that rule";
             (other, Diagnostic::warning(Code::NoEffect, message).help(help))
         } else {
             let other = granting(Rights::LIBRARY)?;
-            let message = "the pinned program may be mapped as code whatever it holds";
-            let help = "the dynamic loader runs what may be mapped (`ld.so PROGRAM`), and looks at no digest: leave \
-                        the program out of `memory.libraries`";
+            let (message, help) = if is_probe {
+                (
+                    "the workload itself may map the program as code",
+                    "the dynamic loader runs what may be mapped (`ld.so PROGRAM`), whoever starts it: leave the \
+                     program out of `memory.libraries`",
+                )
+            } else {
+                (
+                    "the pinned program may be mapped as code whatever it holds",
+                    "the dynamic loader runs what may be mapped (`ld.so PROGRAM`), and looks at no digest: leave \
+                     the program out of `memory.libraries`",
+                )
+            };
             (other, Diagnostic::warning(Code::Broad, message).help(help))
         };
         let place = |rule: &ObjectRule| policy.rules.get(rule.rule as usize).map(|origin| origin.span);
         Some(warning.at(place(rule)?, "").related(place(other)?, "by this"))
     };
-    pinned.filter_map(warning).collect()
+    policy.objects.iter().filter(is_narrow).filter_map(warning).collect()
 }
 
 /// A value of the type its key wants.
@@ -858,6 +876,13 @@ impl<'s> Reader<'s> {
         for (key, value) in &values {
             match value {
                 Value::List(list) => {
+                    if let Some(first) = list.first().filter(|_| *key == "service-account") {
+                        let message =
+                            "no runtime says a container's service account, so this policy admits none";
+                        let help = "leave the key out; a namespace and the image's digest say who it is";
+                        let warning = Diagnostic::warning(Code::NoEffect, message);
+                        self.found.push(warning.at(first.span, "").help(help));
+                    }
                     for text in list {
                         self.container_value(key, *text, &mut selector);
                     }
@@ -875,7 +900,7 @@ impl<'s> Reader<'s> {
         }
         if selector.attributes().iter().all(|(_, values)| values.is_empty()) && !self.found.has_errors() {
             let message = "[workload.container] does not say which containers the policy admits";
-            let help = "name an image, service-account, namespace, container or name; whoever writes a pod chooses \
+            let help = "name an image, namespace, container or name; whoever writes a pod chooses \
                         its labels, so they are not enough";
             self.found.push(Diagnostic::error(Code::MissingKey, message).at(span, "").help(help));
             return None;

@@ -307,7 +307,7 @@ impl Question {
     pub const fn family(&self) -> Family {
         match self {
             Self::Object { needed, .. } | Self::Unnamed { needed, .. } => {
-                if needed.0 & Rights::EXEC.0 != 0 {
+                if needed.0 & (Rights::EXEC.0 | Rights::PROBE.0) != 0 {
                     Family::Exec
                 } else if needed.0 & Rights::LIBRARY.0 != 0 {
                     Family::Memory

@@ -66,6 +66,7 @@ pub const KEYS: &[Key] = &[
     ("mode", "network", Type::Text),
     ("mode", "privilege", Type::Text),
     ("exec", "allow", Type::Programs),
+    ("exec", "probes", Type::List),
     ("exec", "unlinked", Type::Switch),
     ("memory", "libraries", Type::List),
     ("memory", "anonymous", Type::Switch),

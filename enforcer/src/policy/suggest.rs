@@ -82,7 +82,7 @@ pub fn suggest(question: &Question) -> Vec<Suggestion> {
             known.pins().next().map(pinned).map(suggestion).into_iter().collect()
         }
         Question::Unnamed { why: Reason::Unlinked, needed, .. } => {
-            let is_code = needed.0 & (Rights::EXEC.0 | Rights::LIBRARY.0) != 0;
+            let is_code = needed.0 & (Rights::EXEC.0 | Rights::PROBE.0 | Rights::LIBRARY.0) != 0;
             vec![Suggestion::switch(if is_code { Switch::UnlinkedExec } else { Switch::UnlinkedFiles })]
         }
         Question::Unnamed { .. } => Vec::new(),
@@ -149,6 +149,7 @@ fn object(name: &[u8], needed: Rights) -> Vec<Suggestion> {
     }
     for right in [
         Rights::EXEC,
+        Rights::PROBE,
         Rights::LIBRARY,
         Rights::CODE,
         Rights::CREATE,
@@ -187,6 +188,7 @@ mod tests {
             ("read+write /x", &["[file] read = [\"/x\"]", "[file] write = [\"/x\"]"]),
             ("create+write /x", &["[file] create = [\"/x\"]"]),
             ("exec+read /x", &["[exec] allow = [\"/x\"]"]),
+            ("probe /x", &["[exec] probes = [\"/x\"]"]),
             ("library /x.so", &["[memory] libraries = [\"/x.so\"]"]),
             ("read /a*[b]", &["[file] read = [\"/a\\\\*\\\\[b\\\\]\"]"]),
             ("unix-connect @a b", &["[network] connect = [\"unix @a b\"]"]),

@@ -33,6 +33,8 @@ mod interpreters;
 mod launchers;
 #[path = "kernel/paths.rs"]
 mod paths;
+#[path = "kernel/probes.rs"]
+mod probes;
 #[path = "kernel/refused_inputs.rs"]
 mod refused_inputs;
 #[path = "kernel/remembered.rs"]
