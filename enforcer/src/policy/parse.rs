@@ -1117,6 +1117,7 @@ fn found(value: &DeValue<'_>) -> &'static str {
 /// `table.key`, without building it for each of many rules.
 fn list_name(table: &str, key: &str) -> &'static str {
     match (table, key) {
+        ("exec", "probes") => "exec.probes",
         ("exec", _) => "exec.allow",
         ("memory", _) => "memory.libraries",
         ("file", "read") => "file.read",

@@ -55,10 +55,11 @@ fn who_enters_a_container_may_probe_it_and_the_container_may_not() {
 
     let mut workload = Actor::start(Place::Launched(&cgroup)).unwrap();
     let mark = enforcer.mark();
+    let launcher = installed("launcher").to_string_lossy().into_owned();
     let attacks: [&[&str]; 5] = [
         &["exec", &probe, "true"],
         &["fork", "exec", &probe, "true"],
-        &["exec", &installed("launcher").to_string_lossy(), "/nowhere", "--", &probe],
+        &["exec", &launcher, "/nowhere", "--", &probe],
         // As code of another program's.
         &["mmap-exec", &probe],
         &["execveat", &probe],
