@@ -15,4 +15,5 @@ pub mod firmware;
 pub mod own;
 pub mod pcr;
 pub mod predict;
+mod sequence;
 pub mod systemd;

@@ -9,7 +9,10 @@
 
 use serde::Deserialize;
 
-use super::pcr::{PcrIndex, PcrValue};
+use super::{
+    pcr::{PcrIndex, PcrValue},
+    sequence::{NO_START, texts},
+};
 
 /// Where it is.
 pub const SYSTEMD_LOG: &str = "/run/log/systemd/tpm2-measure.log";
@@ -78,17 +81,13 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<SystemdRecord>, SystemdLogError> {
         return Err(SystemdLogError::TooLong);
     }
     let mut records = Vec::new();
-    let mut offset = 0;
-    // RFC 7464: every record begins with a record separator, which JSON text never contains.
-    for text in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let start = offset;
-        let broken = |why: &str| SystemdLogError::Broken { offset: start, why: why.to_owned() };
-        let json = text.strip_prefix(b"\x1e").ok_or_else(|| broken("a record does not start here"))?;
+    for (offset, json) in texts(bytes) {
+        let broken = |why: &str| SystemdLogError::Broken { offset, why: why.to_owned() };
+        let json = json.ok_or_else(|| broken(NO_START))?;
         let read: Unchecked = serde_json::from_slice(json).map_err(|error| broken(&error.to_string()))?;
         if read.content_type != "systemd" {
             return Err(broken("a record is not systemd's"));
         }
-        offset += text.len();
         // Registers in NV memory are not quoted.
         let Some(pcr) = read.pcr else { continue };
         let sha256 = read.digests.iter().find(|digest| digest.hash_alg == "sha256");

@@ -14,18 +14,18 @@ pub(crate) const KERNEL: &str = "6.12";
 
 /// Puts the tables of these results into the document.
 pub(crate) fn update(results: &Results) -> Result<()> {
-    let file = file();
-    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let text = with_tables(&text, results)?;
-    fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+    change(|text| with_tables(text, results))
 }
 
 /// Puts a table with this name into the document.
 pub(crate) fn update_table(name: &str, table: &str) -> Result<()> {
+    change(|text| replaced(text, name, table))
+}
+
+fn change(to: impl FnOnce(&str) -> Result<String>) -> Result<()> {
     let file = file();
     let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let text = replaced(&text, name, table)?;
-    fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+    fs::write(&file, to(&text)?).with_context(|| format!("writing {}", file.display()))
 }
 
 fn file() -> PathBuf {

@@ -15,15 +15,13 @@ pub use record::{CONTENT_TYPE, Content, Record, RecordDigest};
 
 use std::{io, path::PathBuf};
 
-use super::pcr::{PcrIndex, PcrValue, extend};
+use super::{
+    pcr::{PcrIndex, PcrValue, extend},
+    sequence::{END, NO_START, START, texts},
+};
 
 /// Longer logs are refused: each record is a decision of ours, of which there are a few a day.
 pub const MAX_BYTES: usize = 16 << 20;
-
-/// Starts a record.
-const START: u8 = 0x1e;
-/// Ends one. JSON escapes line feeds, so no record contains any.
-const END: u8 = b'\n';
 
 /// Why a log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +82,9 @@ pub fn parse(bytes: &[u8]) -> Result<Records, OwnLogError> {
         return Err(broken(whole_bytes, "its end is no record of ours"));
     }
     let mut records = Vec::new();
-    let mut offset = 0;
-    for line in whole.split_inclusive(|byte| *byte == END) {
-        let text =
-            line.strip_prefix(&[START]).ok_or_else(|| broken(offset, "a record does not start here"))?;
+    for (offset, text) in texts(whole) {
+        let text = text.ok_or_else(|| broken(offset, NO_START))?;
         records.push(Record::parse(text).map_err(|why| OwnLogError::Broken { offset, why })?);
-        offset += line.len();
     }
     Ok(Records { records, whole_bytes })
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{END, START};
 use crate::measured::pcr::{PcrIndex, PcrValue};
+use crate::measured::sequence::{END, START};
 
 /// Marks records of ours; systemd's own say `systemd`.
 pub const CONTENT_TYPE: &str = "enforcer";
