@@ -42,7 +42,7 @@ fn build() -> Result<(), String> {
 
     require_rust_src()?;
     let linker = require_linker()?;
-    let target_dir = shared_target_dir(&out_dir);
+    let target_dir = shared_target_dir(workspace, &out_dir);
     run_cargo(workspace, &target_dir, &linker)?;
 
     let built = target_dir.join(TARGET).join("release").join(BINARY);
@@ -89,12 +89,16 @@ fn require_linker() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("bpf-linker is missing: {SETUP}"))
 }
 
-/// One directory for all profiles of the host build, so that `core` is compiled for BPF once and not once for each.
-/// Not the host build's own: cargo holds its lock while this runs.
-fn shared_target_dir(out_dir: &Path) -> PathBuf {
+/// One directory for all profiles and targets of the host build, the fuzzers' own included, so that `core` and the
+/// programs are compiled for BPF once and not once for each. Not the host build's own: cargo holds its lock while this
+/// runs.
+fn shared_target_dir(workspace: &Path, out_dir: &Path) -> PathBuf {
+    // Directories of targets are tagged, too, so the outermost one is wanted.
     out_dir
         .ancestors()
-        .find(|directory| directory.join("CACHEDIR.TAG").is_file())
+        .take_while(|directory| *directory != workspace)
+        .filter(|directory| directory.join("CACHEDIR.TAG").is_file())
+        .last()
         .map_or_else(|| out_dir.join("ebpf"), |target| target.join("ebpf"))
 }
 

@@ -10,7 +10,7 @@ use crate::{rights::Rights, verdict::FAMILY_SLOTS};
 
 /// Part of the pin path. Any change to a type in this module, [`crate::event`] or [`crate::verdict`] that an older
 /// program would misread raises it.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Longest name the kernel hands out (`PATH_MAX`), in bytes.
 pub const PATH_MAX: u32 = 4096;
@@ -238,6 +238,13 @@ pub struct Pin {
 /// inlined by the verifier, so the chunk costs nothing.
 pub const ARENA_CHUNK_CELLS: u32 = 32;
 
+/// Where a cell of the arena lies: its chunk, and its place there. `None` beyond any arena.
+#[must_use]
+pub fn arena_place(index: u64) -> Option<(u32, usize)> {
+    let chunk = u32::try_from(index / u64::from(ARENA_CHUNK_CELLS)).ok()?;
+    Some((chunk, usize::try_from(index % u64::from(ARENA_CHUNK_CELLS)).ok()?))
+}
+
 /// One element of the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -306,6 +313,15 @@ pub struct Binding {
     pub origin: u32,
 }
 
+impl Binding {
+    /// Whether it is that of a container which was admitted.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_container(&self) -> bool {
+        self.origin == Origin::Container.code() || self.origin == Origin::Started.code()
+    }
+}
+
 /// What sticks to a task. Lives in task storage; a task without one has not met a hook yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -331,6 +347,38 @@ pub struct Label {
     /// Non-zero until the task has started a program under the policy: somebody outside the workload opened what it
     /// holds.
     pub inherited: u32,
+    /// Non-zero if the task may start what is listed for probes: it enters a workload from outside, other than as the first
+    /// program of a container, or somebody who did started such a program and is its ancestor.
+    pub probing: u32,
+    /// One more than the number of the system call in which the task was refused to look at another process, until the
+    /// kernel has asked whether it may by a capability instead; 0 if there is none.
+    pub looked: u32,
+    /// Where it was allowed to last: over TCP, and over anything else.
+    pub allowed: [AllowedAddress; 2],
+}
+
+/// An address that a policy allowed to a task, to be allowed again without looking it up. Tables never change within a
+/// generation, so it holds as long as that is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AllowedAddress {
+    /// [`Control::generation`] under which it was decided; 0, which is none, if nothing is remembered.
+    pub generation: u64,
+    /// The policy slot.
+    pub slot: Slot,
+    /// [`Head::incarnation`] of the policy.
+    pub incarnation: u32,
+    /// IPv6 address, or IPv4 as v4-mapped, in memory order.
+    pub address: [u64; 2],
+    /// Host byte order.
+    pub port: u32,
+    /// [`crate::net::Flow`] bit.
+    pub flow: u32,
+}
+
+impl AllowedAddress {
+    /// No address.
+    pub const NONE: Self = Self { generation: 0, slot: 0, incarnation: 0, address: [0; 2], port: 0, flow: 0 };
 }
 
 /// Bits of [`Label::program`].
@@ -393,6 +441,11 @@ crate::codes::codes! {
         /// The daemon, when a runtime asked for it: a container that was admitted, or a cgroup inside one. Inside,
         /// selectors count for nothing.
         Container = 2 => "container",
+        /// The same, once the container's first program has started.
+        Started = 3 => "started",
+        /// A task under a policy, which made it: it has its parent's policy, and selectors count for nothing, whatever it
+        /// is called.
+        Workload = 4 => "workload",
     }
 }
 
@@ -409,6 +462,106 @@ crate::codes::codes! {
         /// Every operation is judged. Never left but by an operator's removal of the policy.
         Armed = 3 => "armed",
     }
+}
+
+/// Names something of the enforcer's own, for [`crate::maps::OWN`].
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct OwnKey {
+    /// Code of an [`OwnKind`].
+    pub kind: u32,
+    /// The file system's number as the kernel keeps it (`super_block.s_dev`), for inodes; 0 otherwise.
+    pub device: u32,
+    /// Inode number, or id.
+    pub number: u64,
+}
+
+crate::codes::codes! {
+    /// What an [`OwnKey`] names.
+    pub enum OwnKind : u32 {
+        /// An inode.
+        Inode = 0 => "inode",
+        /// A BPF map.
+        Map = 1 => "map",
+        /// A BPF program.
+        Program = 2 => "program",
+        /// A BPF link.
+        Link = 3 => "link",
+    }
+}
+
+/// What is protected of something that is the enforcer's own: bits.
+pub mod own {
+    /// It, and if it is a directory everything below it.
+    pub const WHOLE: u32 = 1 << 0;
+    /// A directory on the way to something whole: it stays where it is, and nothing is mounted on it.
+    pub const WAY: u32 = 1 << 1;
+    /// A cgroup that the daemon is in: its control files are not written.
+    pub const CONTROLS: u32 = 1 << 2;
+    /// It, and if it is a directory everything below it; but who reads it is for policies to say.
+    pub const RECORD: u32 = 1 << 3;
+}
+
+/// Which inodes may be the enforcer's own, for [`crate::maps::OWN_FILTER`]: one bit for each of [`OwnFilter::BITS`] classes of
+/// them. Nearly every other inode is in a class without any, and need not be looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct OwnFilter {
+    /// The bits.
+    pub words: [u64; OwnFilter::WORDS],
+}
+
+impl OwnFilter {
+    const WORDS: usize = 16;
+    /// How many classes there are.
+    pub const BITS: u32 = 1024;
+
+    /// The class of an inode.
+    #[expect(clippy::cast_possible_truncation, reason = "ten bits are left")]
+    #[inline(always)]
+    const fn class(device: u32, number: u64) -> u32 {
+        /// 2⁶⁴ divided by the golden ratio: consecutive numbers land far apart.
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mixed = (number ^ ((device as u64) << 32)).wrapping_mul(SPREAD);
+        (mixed >> (u64::BITS - Self::BITS.trailing_zeros())) as u32
+    }
+
+    /// Whether an inode may be the enforcer's own.
+    #[inline(always)]
+    #[must_use]
+    pub const fn may_hold(&self, device: u32, number: u64) -> bool {
+        let class = Self::class(device, number);
+        self.words[(class / 64) as usize % Self::WORDS] >> (class % 64) & 1 != 0
+    }
+
+    /// Adds what a key names.
+    pub const fn add(&mut self, key: &OwnKey) {
+        if key.kind == OwnKind::Inode.code() {
+            let class = Self::class(key.device, key.number);
+            self.words[(class / 64) as usize % Self::WORDS] |= 1 << (class % 64);
+        }
+    }
+}
+
+/// The daemon's process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Keeper {
+    /// Its number in the initial pid namespace; 0 if there is none.
+    pub process: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// When it started, in [`Keeper::TICK`]s since boot: numbers are given out again.
+    pub started: u64,
+    /// Address of its credentials, noted by the programs.
+    pub credentials: u64,
+}
+
+impl Keeper {
+    /// Nanoseconds of the unit in which `/proc/PID/stat` says when a process started (`USER_HZ`, ABI).
+    pub const TICK: u64 = 10_000_000;
 }
 
 crate::codes::codes! {
@@ -448,7 +601,31 @@ const _: () = {
     assert!(size_of::<PortSpan>() == 8);
     assert!(size_of::<PortRange>() == 16);
     assert!(size_of::<Binding>() == 12);
-    assert!(size_of::<Label>() == 40);
+    assert!(size_of::<Label>() == 128);
+    assert!(size_of::<AllowedAddress>() == 40);
     assert!(size_of::<SocketLabel>() == 16);
+    assert!(size_of::<OwnKey>() == 16);
+    assert!(8 * size_of::<OwnFilter>() == OwnFilter::BITS as usize);
+    assert!(size_of::<Keeper>() == 24);
     assert!(Counter::ALL.len() <= COUNTERS as usize);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_has_all_that_was_added_and_little_else() {
+        let key = |device, number| OwnKey { kind: OwnKind::Inode.code(), device, number };
+        let ours = || (0..20).map(|n| key(0x80_0001 + n / 10, 131_072 + u64::from(n) * 7));
+        let mut filter = OwnFilter::default();
+        assert!(ours().all(|key| !filter.may_hold(key.device, key.number)));
+        ours().for_each(|key| filter.add(&key));
+        assert!(ours().all(|key| filter.may_hold(key.device, key.number)));
+        let others = (0..10_000_u32).filter(|n| filter.may_hold(0x1a + n % 4, u64::from(*n))).count();
+        assert!(others < 500, "{others} of 10000");
+        let before = filter;
+        filter.add(&OwnKey { kind: OwnKind::Map.code(), device: 0, number: 5 });
+        assert_eq!(filter, before, "ids are looked up at once");
+    }
+}

@@ -27,7 +27,12 @@ pub trait Tables {
     /// A content that a name may have.
     fn pin(&self, key: &PinKey) -> Option<Pin>;
     /// One cell of the arena.
-    fn cell(&self, index: u32) -> Option<u16>;
+    fn cell(&self, index: u64) -> Option<u16>;
+    /// An accept row of the arena.
+    #[inline(always)]
+    fn accept_row(&self, index: u64) -> Option<[u16; ACCEPT_CELLS as usize]> {
+        Some([self.cell(index)?, self.cell(index + 1)?, self.cell(index + 2)?, self.cell(index + 3)?])
+    }
     /// The span of the longest prefix that covers the key.
     fn prefix(&self, key: &PrefixKey) -> Option<PortSpan>;
     /// One port range.
@@ -57,6 +62,9 @@ pub trait Text {
     fn word(&self, index: u32) -> Option<u64>;
     /// The last eight bytes, the last one in the highest byte; zeros before a shorter text.
     fn tail(&self) -> Option<u64>;
+    /// Its first `len` bytes, or all of a shorter one.
+    #[must_use]
+    fn first(&self, len: u32) -> Self;
 }
 
 /// Whether a file is code for some interpreter by the look of its name. An interpreter loads such files as modules.
@@ -85,6 +93,7 @@ pub fn is_code_name<T: Text>(name: &T) -> bool {
         || ends_with(tail, *b".tcl")
         || ends_with(tail, *b".awk")
         || ends_with(tail, *b".el")
+        || ends_with(tail, *b".gemspec")
 }
 
 /// Whether a [`Text::tail`] ends with these bytes, eight at most.
@@ -127,6 +136,10 @@ impl Text for Bytes<'_> {
     fn tail(&self) -> Option<u64> {
         let last = self.0.get(self.0.len().saturating_sub(8)..)?;
         Some(last.iter().fold(0, |tail, byte| tail >> 8 | u64::from(*byte) << 56))
+    }
+
+    fn first(&self, len: u32) -> Self {
+        Self(usize::try_from(len).ok().and_then(|len| self.0.get(..len)).unwrap_or(self.0))
     }
 }
 
@@ -244,20 +257,23 @@ fn object<T: Text, L: Tables>(name: &T, needed: Rights, head: &Head, tables: &L)
     if name.len() > PATH_MAX {
         return Decision::deny(Reason::PathTooLong);
     }
-    match granted(name, needed, head, tables) {
-        Ok(grant) if grant.rights().contains(needed) => Decision::allow(grant.rule),
-        // Only the content is missing. Whoever does not go on to ask about it refuses.
-        Ok(grant) if awaits_content(needed.missing_from(grant.rights()), grant.rights()) => {
-            Decision::deny(Reason::Digest)
-        }
-        Ok(_) => Decision::deny(Reason::NoRule),
-        Err(fault) => Decision::fault(fault),
+    let grant = match granted(name, needed, head, tables) {
+        Ok(grant) => grant,
+        Err(fault) => return Decision::fault(fault),
+    };
+    let held = grant.rights();
+    let missing = needed.missing_from(held.with_probe());
+    if missing.is_empty() {
+        let as_probe = needed.contains(Rights::PROBE) && !held.contains(Rights::EXEC);
+        return if as_probe { Decision::allow_probe(grant.rule) } else { Decision::allow(grant.rule) };
     }
-}
-
-#[inline(always)]
-const fn awaits_content(missing: Rights, held: Rights) -> bool {
-    missing.0 == Rights::EXEC.0 && held.contains(Rights::EXEC_PINNED)
+    // Only the content is missing. Whoever does not go on to ask about it refuses.
+    let starts = missing.0 == Rights::EXEC.0 || missing.0 == Rights::PROBE.0;
+    if starts && held.contains(Rights::EXEC_PINNED) {
+        return Decision::deny(Reason::Digest);
+    }
+    let for_others = missing.0 == Rights::EXEC.0 && held.contains(Rights::PROBE);
+    Decision::deny(if for_others { Reason::Probe } else { Reason::NoRule })
 }
 
 /// Whether a program may start that holds this. A rule that grants `exec` whatever the content is enough.
@@ -288,7 +304,7 @@ fn content<T: Text, L: Tables>(name: &T, contents: &Contents<'_>, head: &Head, t
 
 #[inline(always)]
 const fn unnamed(why: Reason, needed: Rights, head: &Head) -> Decision {
-    let code = needed.0 & (Rights::EXEC.0 | Rights::LIBRARY.0 | Rights::CODE.0) != 0;
+    let code = needed.0 & (Rights::EXEC.0 | Rights::PROBE.0 | Rights::LIBRARY.0 | Rights::CODE.0) != 0;
     let switch = if code { switch::UNLINKED_EXEC } else { switch::UNLINKED_FILES };
     switched(matches!(why, Reason::Unlinked) && head.switches & switch != 0, why)
 }
@@ -323,6 +339,15 @@ pub fn granted<T: Text, L: Tables>(
 #[inline(always)]
 fn exact_grant<T: Text, L: Tables>(name: &T, head: &Head, tables: &L) -> Result<Option<Grant>, Fault> {
     Ok(tables.exact(&exact_key(name, head, tables)?))
+}
+
+/// Whether this exact text is listed as code: a file, an option, or an environment variable. Patterns do not count.
+///
+/// # Errors
+/// The text cannot be read.
+#[inline(always)]
+pub fn is_listed_code<T: Text, L: Tables>(text: &T, head: &Head, tables: &L) -> Result<bool, Fault> {
+    Ok(exact_grant(text, head, tables)?.is_some_and(|grant| grant.rights().contains(Rights::CODE)))
 }
 
 #[inline(always)]
@@ -360,11 +385,8 @@ fn pattern_grant<T: Text, L: Tables>(name: &T, head: &Head, tables: &L) -> Resul
     if !pass.complete || state >= head.states {
         return Err(Fault::Table);
     }
-    let row = head.accepts + state * ACCEPT_CELLS;
-    let rights = tables.cell(row).ok_or(Fault::Table)?;
-    let trust = tables.cell(row + 1).ok_or(Fault::Table)?;
-    let low = tables.cell(row + 2).ok_or(Fault::Table)?;
-    let high = tables.cell(row + 3).ok_or(Fault::Table)?;
+    let row = u64::from(head.accepts) + u64::from(state) * u64::from(ACCEPT_CELLS);
+    let [rights, trust, low, high] = tables.accept_row(row).ok_or(Fault::Table)?;
     let [min_trust, on_low] = trust.to_le_bytes();
     Ok(Grant { rights, min_trust, on_low, rule: (low as u32) | ((high as u32) << 16) })
 }
@@ -385,23 +407,29 @@ impl<T: Text, L: Tables> Step for PatternPass<'_, T, L> {
             self.complete = false;
             return ControlFlow::Break(());
         };
-        let left = self.len.saturating_sub(index * 8);
-        let mut rest = word;
+        // Computed in 64 bits, of which the compiler need not cut anything off on the kernel's machine.
+        let (classes, transitions) = (u64::from(self.head.classes), u64::from(self.head.transitions));
+        let left = u64::from(self.len).saturating_sub(u64::from(index) * 8);
+        let (mut rest, mut state) = (word, u64::from(self.state));
         for position in 0..8 {
             if position >= left {
                 break;
             }
-            let class = self.head.class_of[(rest & 0xff) as usize];
+            let class = u64::from(self.head.class_of[(rest & 0xff) as usize]);
             rest >>= 8;
-            let cell = self.head.transitions + self.state * self.head.classes + class as u32;
-            let Some(next) = self.tables.cell(cell) else {
+            let Some(next) = self.tables.cell(transitions + state * classes + class) else {
                 self.complete = false;
                 return ControlFlow::Break(());
             };
-            self.state = next as u32;
-            if self.state == DEAD {
+            state = u64::from(next);
+            if state == u64::from(DEAD) {
+                self.state = DEAD;
                 return ControlFlow::Break(());
             }
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "a state is a cell")]
+        {
+            self.state = state as u32;
         }
         ControlFlow::Continue(())
     }
@@ -469,17 +497,17 @@ impl<L: Tables> Step for PortPass<'_, L> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{hash::hash_of, net::v4_mapped, verdict::Verdict};
 
     type Ask<'a> = Request<'a, Bytes<'a>>;
 
     /// One exact name, one hand-made automaton for `/a*` and one prefix.
-    struct Tiny {
-        exact: &'static [u8],
-        grant: Grant,
-        pin: Option<(Measure, Digest)>,
+    pub(crate) struct Tiny {
+        pub(crate) exact: &'static [u8],
+        pub(crate) grant: Grant,
+        pub(crate) pin: Option<(Measure, Digest)>,
     }
 
     const KEY: Key = Key([7, 9]);
@@ -503,8 +531,8 @@ mod tests {
                     .is_some_and(|(measure, digest)| (key.measure, key.digest) == (measure.code(), digest)))
             .then_some(Pin { rule: 11, reserved: 0 })
         }
-        fn cell(&self, index: u32) -> Option<u16> {
-            CELLS.get(index as usize).copied()
+        fn cell(&self, index: u64) -> Option<u16> {
+            CELLS.get(usize::try_from(index).ok()?).copied()
         }
         fn prefix(&self, key: &PrefixKey) -> Option<PortSpan> {
             (key.address[..13] == v4_mapped([10, 0, 0, 0])[..13]).then_some(PortSpan { first: 0, count: 3 })
@@ -522,7 +550,7 @@ mod tests {
         }
     }
 
-    fn head() -> Head {
+    pub(crate) fn head() -> Head {
         let mut class_of = [0; 256];
         class_of[b'/' as usize] = 1;
         class_of[b'a' as usize] = 2;
@@ -540,7 +568,7 @@ mod tests {
         }
     }
 
-    fn tiny() -> Tiny {
+    pub(crate) fn tiny() -> Tiny {
         let grant = Grant { rights: Rights::EXEC.0, min_trust: 0, on_low: 0, rule: 9 };
         Tiny { exact: b"/bin/ls", grant, pin: None }
     }
@@ -619,6 +647,40 @@ mod tests {
         }
     }
 
+    /// A program that is listed for probes starts for who comes from outside, and is nothing but a file to all others.
+    #[test]
+    fn who_comes_from_outside_may_start_more() {
+        let both = content::EXACT | content::PINS;
+        let ask = |tables: &Tiny, needed| {
+            decide(
+                &Request::Object { name: &Bytes(b"/bin/ls"), needed },
+                &Head { content: both, ..head() },
+                tables,
+            )
+        };
+        let of = |rights: Rights| Tiny {
+            grant: Grant { rights: rights.with_implied().0, ..tiny().grant },
+            ..tiny()
+        };
+        let (probe, exec) = (of(Rights::PROBE), of(Rights::EXEC));
+        assert_eq!(ask(&probe, Rights::PROBE), Decision::allow_probe(9));
+        assert_eq!(ask(&probe, Rights::EXEC), Decision::deny(Reason::Probe));
+        assert_eq!(ask(&probe, Rights::READ), Decision::allow(9));
+        for code in [Rights::LIBRARY, Rights::CODE, Rights::EXEC.union(Rights::LIBRARY), Rights::WRITE] {
+            assert_eq!(ask(&probe, code), Decision::deny(Reason::NoRule), "{code:?}");
+        }
+        for needed in [Rights::EXEC, Rights::PROBE] {
+            assert_eq!(ask(&exec, needed), Decision::allow(9), "no probe");
+            assert_eq!(ask(&of(Rights::EXEC.union(Rights::PROBE)), needed), Decision::allow(9));
+            assert_eq!(ask(&of(Rights::READ), needed), Decision::deny(Reason::NoRule));
+            assert_eq!(ask(&of(Rights::EXEC_PINNED), needed), Decision::deny(Reason::Digest));
+        }
+        assert_eq!(
+            ask(&of(Rights::EXEC_PINNED.union(Rights::PROBE)), Rights::PROBE),
+            Decision::allow_probe(9)
+        );
+    }
+
     fn object(name: &[u8], needed: Rights) -> Decision {
         decide(&Request::Object { name: &Bytes(name), needed }, &head(), &tiny())
     }
@@ -687,6 +749,7 @@ mod tests {
         let table: &[(&[u8], bool)] = &[
             (b"/srv/app/main.py", true),
             (b"/a.class", true),
+            (b"/gems/a.gemspec", true),
             (b".py", true),
             (b"py", false),
             (b"/x.bashrc", false),

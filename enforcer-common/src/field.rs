@@ -1,10 +1,11 @@
 //! The struct fields of the running kernel that the programs read.
 //!
-//! One table. User space resolves each entry from the kernel's BTF and passes the offsets as read-only data; the
-//! programs add them to pointers. The verifier treats frozen read-only data as constants, so one binary verifies on
-//! every kernel that has the fields, wherever they lie. Adding a field is adding a line here.
+//! One table. The programs hold a marker in the place of each offset, in the very load or sum that uses it; user space
+//! resolves each entry from the kernel's BTF and puts the offset there before the object is loaded. So a field costs one
+//! instruction, as if the programs had been compiled for the running kernel, and one binary verifies on every kernel that
+//! has the fields, wherever they lie. Adding a field is adding a line here.
 
-/// What a [`Field`]'s offset says.
+/// What an [`Entry`]'s offset says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// Bytes from the start of the struct. A kernel without the field is not supported.
@@ -18,14 +19,53 @@ pub enum Shape {
 /// The offset of a field that the running kernel lacks.
 pub const ABSENT: u32 = u32::MAX;
 
+/// A field in a program's code.
+pub trait Marked: Copy {
+    /// Its line in the table.
+    const ENTRY: Entry;
+}
+
+/// What an instruction holds until the loader puts an offset there: the first of [`Entry::COUNT`] markers.
+pub mod marker {
+    /// As an immediate operand of [`IMMEDIATE_CODES`], and nowhere else. The loader puts the offset there, sign-extended:
+    /// [`super::ABSENT`] is all ones, and only moved.
+    pub const IMMEDIATE: i32 = 0x7ead_c000;
+    /// As the displacement of [`LOAD_CODES`], and of no other access. No map value is that large, and no stack.
+    pub const DISPLACEMENT: i16 = 0x7000;
+    /// What stands there where the kernel lacks the field. The verifier refuses a program that gets to such a load.
+    pub const NOWHERE: i16 = i16::MAX;
+    /// `BPF_ALU64 | BPF_K` with `BPF_ADD`, `BPF_SUB` and [`MOVE`].
+    pub const IMMEDIATE_CODES: [u8; 3] = [0x07, 0x17, MOVE];
+    /// `BPF_MOV`.
+    pub const MOVE: u8 = 0xb7;
+    /// `BPF_LDX | BPF_MEM` with `BPF_W`, `BPF_H`, `BPF_B` and `BPF_DW`.
+    pub const LOAD_CODES: [u8; 4] = [0x61, 0x69, 0x71, 0x79];
+}
+
+impl Entry {
+    /// What stands for its offset as an immediate operand.
+    #[must_use]
+    pub const fn immediate(self) -> i32 {
+        marker::IMMEDIATE + self as i32
+    }
+
+    /// What stands for its offset as a displacement.
+    #[must_use]
+    pub const fn displacement(self) -> i16 {
+        marker::DISPLACEMENT + self as i16
+    }
+}
+
+const _: () = assert!(Entry::COUNT < 0xfff, "there are markers for all");
+
 macro_rules! fields {
     ($($(#[$meta:meta])* $variant:ident => $structure:literal . $path:literal $(as $shape:ident)?,)+) => {
-        /// A field, named after its place.
+        /// A line of the table.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
-        pub enum Field { $($(#[$meta])* $variant,)+ }
+        pub enum Entry { $($(#[$meta])* $variant,)+ }
 
-        impl Field {
+        impl Entry {
             /// Every field, in table order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
             /// How many there are.
@@ -45,6 +85,27 @@ macro_rules! fields {
             pub const fn path(self) -> &'static str {
                 match self { $(Self::$variant => $path,)+ }
             }
+        }
+
+        /// The fields as programs name them, after their place. Each is a type of its own, because the operands of an
+        /// instruction must be constants.
+        #[derive(Clone, Copy, Debug)]
+        pub struct Field;
+
+        #[expect(non_upper_case_globals, reason = "they are named like the entries that they stand for")]
+        impl Field { $($(#[$meta])* pub const $variant: at::$variant = at::$variant;)+ }
+
+        /// The types of [`Field`]'s constants.
+        pub mod at {
+            $(
+                $(#[$meta])*
+                #[derive(Clone, Copy, Debug)]
+                pub struct $variant;
+
+                impl super::Marked for $variant {
+                    const ENTRY: super::Entry = super::Entry::$variant;
+                }
+            )+
         }
     };
     (@shape) => { Shape::Bytes };
@@ -92,6 +153,12 @@ fields! {
     DentrySb => "dentry"."d_sb",
     /// `umode_t`.
     InodeMode => "inode"."i_mode",
+    /// `unsigned long`: its number on its file system.
+    InodeNumber => "inode"."i_ino",
+    /// `struct hlist_head`: the dentries that show it.
+    InodeAliases => "inode"."i_dentry" as OptionalBytes,
+    /// `struct hlist_node`: what [`Field::InodeAliases`] lists. Used before 6.6.
+    DentryAlias => "dentry"."d_u.d_alias" as OptionalBytes,
     /// `unsigned int`: how many names it has.
     InodeLinks => "inode"."i_nlink",
     /// `s64`: seconds of its last change (before 6.6).
@@ -116,6 +183,8 @@ fields! {
     VerityAlgorithmSize => "fsverity_hash_alg"."digest_size" as OptionalBytes,
     /// `struct super_block *`.
     InodeSb => "inode"."i_sb",
+    /// `dev_t`: the number of the file system.
+    SbDevice => "super_block"."s_dev",
     /// Magic number of the file system.
     SbMagic => "super_block"."s_magic",
     /// `struct dentry *`.
@@ -148,6 +217,8 @@ fields! {
     BprmP => "linux_binprm"."p",
     /// `int`: how many arguments there are.
     BprmArgc => "linux_binprm"."argc",
+    /// `int`: how many environment variables follow them.
+    BprmEnvc => "linux_binprm"."envc",
     /// The kernel is only asked whether it would start the file (`AT_EXECVE_CHECK`, since 6.14).
     BprmIsCheck => "linux_binprm"."is_check" as OptionalBit,
     /// `struct pid *` that the file signals, where the file holds its owner (before 6.12).
@@ -186,6 +257,18 @@ fields! {
     NsproxyMnt => "nsproxy"."mnt_ns",
     /// Inode number of a mount namespace.
     MntNamespaceInum => "mnt_namespace"."ns.inum",
+    /// `struct user_namespace *` whose root may change the mounts.
+    MntNamespaceUserNs => "mnt_namespace"."user_ns",
+    /// `int`: how many user namespaces are above it. Zero for the first one only.
+    UserNamespaceLevel => "user_namespace"."level",
+    /// `struct task_struct *` of the process that reaps all others in a pid namespace.
+    PidNamespaceReaper => "pid_namespace"."child_reaper",
+    /// `struct fs_struct *`.
+    TaskFs => "task_struct"."fs",
+    /// `struct vfsmount *` that the root directory is on.
+    FsRootMnt => "fs_struct"."root.mnt",
+    /// `struct dentry *` of the root directory.
+    FsRootDentry => "fs_struct"."root.dentry",
     /// Where a proc inode lies around its VFS inode.
     ProcInodeVfs => "proc_inode"."vfs_inode",
     /// `struct pid *` of a `/proc/PID` inode.
@@ -194,12 +277,20 @@ fields! {
     TaskGroupLeader => "task_struct"."group_leader",
     /// `struct pid *`.
     TaskThreadPid => "task_struct"."thread_pid",
-    /// `struct hlist_node []`, by `enum pid_type`: what [`Field::PidTasks`] lists.
+    /// `struct hlist_node []`, by `enum pid_type`: what [`Entry::PidTasks`] lists.
     TaskPidLinks => "task_struct"."pid_links",
     /// `struct task_struct *`.
     TaskRealParent => "task_struct"."real_parent",
     /// `pid_t`.
     TaskTgid => "task_struct"."tgid",
+    /// `u64`: when it started, in nanoseconds since boot.
+    TaskStarted => "task_struct"."start_boottime",
+    /// `u32`: the id of a BPF map.
+    BpfMapId => "bpf_map"."id",
+    /// `struct bpf_prog_aux *`.
+    BpfProgAux => "bpf_prog"."aux",
+    /// `u32`: the id of a BPF program.
+    BpfProgAuxId => "bpf_prog_aux"."id",
     /// `char [16]`.
     TaskComm => "task_struct"."comm",
     /// `struct mm_struct *`.
@@ -214,6 +305,14 @@ fields! {
     TaskRealCred => "task_struct"."real_cred",
     /// `unsigned int`.
     TaskFlags => "task_struct"."flags",
+    /// `void *`: the `struct io_worker` of an `io_uring` worker.
+    TaskWorkerPrivate => "task_struct"."worker_private",
+    /// `struct io_wq_work *` that the worker does.
+    IoWorkerWork => "io_worker"."cur_work",
+    /// Where that lies in a request.
+    IoRequestWork => "io_kiocb"."work",
+    /// `u8`: `IORING_OP_*`.
+    IoRequestOpcode => "io_kiocb"."opcode",
     /// `struct css_set *`.
     TaskCgroups => "task_struct"."cgroups",
     /// `struct cgroup *` on the unified hierarchy.
@@ -266,6 +365,8 @@ fields! {
     MsgName => "msghdr"."msg_name",
     /// `int`.
     MsgNameLen => "msghdr"."msg_namelen",
+    /// `unsigned int`: `MSG_*`, as the caller gave them.
+    MsgFlags => "msghdr"."msg_flags",
     /// `void *`: control messages.
     MsgControl => "msghdr"."msg_control",
     /// `size_t`: bytes of them.

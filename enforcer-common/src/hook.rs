@@ -159,6 +159,28 @@ codes! {
         FilePermission = 76 => "file_permission",
         /// Start of a program that is pinned to contents: compares its digest, which the kernel sleeps to compute.
         BprmCheckDigest = 80 => "bprm_check_digest",
+        /// A file is made. This and the next seven see what overlayfs does below itself, too.
+        InodeCreate = 90 => "inode_create",
+        /// A directory is made.
+        InodeMkdir = 91 => "inode_mkdir",
+        /// A fifo, device or socket name is made.
+        InodeMknod = 92 => "inode_mknod",
+        /// A symbolic link is made.
+        InodeSymlink = 93 => "inode_symlink",
+        /// A hard link is made.
+        InodeLink = 94 => "inode_link",
+        /// A name goes.
+        InodeUnlink = 95 => "inode_unlink",
+        /// A directory goes.
+        InodeRmdir = 96 => "inode_rmdir",
+        /// A name changes.
+        InodeRename = 97 => "inode_rename",
+        /// A descriptor of a BPF map is made.
+        BpfMap = 98 => "bpf_map",
+        /// A descriptor of a BPF program is made.
+        BpfProg = 99 => "bpf_prog",
+        /// A descriptor signals its owner.
+        FileSendSigiotask = 100 => "file_send_sigiotask",
     }
 }
 

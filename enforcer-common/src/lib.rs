@@ -12,6 +12,7 @@ pub mod abi;
 mod codes;
 pub mod content;
 pub mod decide;
+pub mod environment;
 pub mod event;
 pub mod field;
 pub mod hash;

@@ -38,19 +38,55 @@ pub const SOCKETS: &str = "SOCKETS";
 pub const ATTACHES: &str = "ATTACHES";
 /// Array of [`crate::abi::COUNTERS`] `u64` counters, indexed by [`crate::abi::Counter`]. Written by the programs.
 pub const COUNTERS: &str = "COUNTERS";
+/// Hash of [`crate::abi::OwnKey`] to bits of [`crate::abi::own`]: what is the enforcer's own. Written by user space.
+pub const OWN: &str = "OWN";
+/// Array of one [`crate::abi::OwnFilter`], which has every inode that is in [`OWN`]. Written by user space.
+pub const OWN_FILTER: &str = "OWN_FILTER";
+/// Array of one [`crate::abi::Keeper`]. Written by the daemon, but for the credentials.
+pub const KEEPER: &str = "KEEPER";
 
 /// Every map that is pinned.
 pub const PINNED: &[&str] = &[
     CONTROL, HEADS, EXACT, PINS, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, SOCKETS, ALLOWED, SEEN,
-    EVENTS, ATTACHES, COUNTERS,
+    EVENTS, ATTACHES, COUNTERS, OWN, OWN_FILTER, KEEPER,
 ];
 
-/// Read-only global: `[u32; Field::COUNT]`, the offsets of [`crate::field::Field`]s in units of their shapes.
-pub const FIELD_OFFSETS: &str = "FIELD_OFFSETS";
+/// An array of one value, of which the programs know the address: they hold a marker in its place, and the loader has it
+/// mean the value. That takes one instruction; a look-up takes thirteen, twice in every program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// Its name.
+    pub name: &'static str,
+    /// Stands for the value's address.
+    pub marker: u64,
+    /// Bytes of the value.
+    pub size: usize,
+}
+
+impl Direct {
+    /// The marker as an instruction has it, in two halves.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "halves")]
+    pub const fn marker_halves(&self) -> [u32; 2] {
+        [self.marker as u32, (self.marker >> 32) as u32]
+    }
+}
+
+/// [`CONTROL`].
+pub const DIRECT_CONTROL: Direct =
+    Direct { name: CONTROL, marker: 0x7ead_d0c0_7ead_0001, size: size_of::<crate::abi::Control>() };
+/// [`ATTACHES`].
+pub const DIRECT_ATTACHES: Direct =
+    Direct { name: ATTACHES, marker: 0x7ead_d0c0_7ead_0002, size: size_of::<u32>() };
+/// All of them.
+pub const DIRECT: &[Direct] = &[DIRECT_CONTROL, DIRECT_ATTACHES];
+
 /// Read-only global: `u64`, the address of the kernel's `rename_lock`, a sequence lock.
 pub const RENAME_LOCK: &str = "RENAME_LOCK";
 /// Read-only global: `u64`, the address of the kernel's `mount_lock`, a sequence lock.
 pub const MOUNT_LOCK: &str = "MOUNT_LOCK";
+/// Read-only global: `u64`, the address of the kernel's `init_pid_ns`, by which the host's first process is found.
+pub const INIT_PID_NS: &str = "INIT_PID_NS";
 /// Read-only global: `u32`, the type id of `struct pt_regs`, which is nothing but words, so that memory which is cast to it
 /// can be read by plain loads; 0 if the kernel casts no pointers for programs (before 6.2).
 pub const WORDS_TYPE: &str = "WORDS_TYPE";

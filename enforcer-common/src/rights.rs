@@ -5,7 +5,8 @@
 /// A request is allowed when the union of what all matching rules grant contains every right it needs. What a rule
 /// implies (`exec` implies `library`, `library` implies `code`, `code` implies `read`, `create` implies `write`) is
 /// added at compile time, so the kernel only tests bits. `exec-pinned` implies `read` and no more: a file that may start
-/// because of what it holds must not be mapped, or interpreted, as code by a program that nobody asks what it holds.
+/// because of what it holds must not be mapped, or interpreted, as code by a program that nobody asks what it holds. `probe`
+/// implies no more either: a file that may start because of who starts it must not be mapped by others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Rights(pub u16);
 
@@ -34,6 +35,9 @@ impl Rights {
     /// The program is an interpreter: what it reads as code must be listed.
     pub const INTERPRETER: Self = Self(1 << 9);
 
+    /// Start the file as a program from outside of the workload.
+    pub const PROBE: Self = Self(1 << 10);
+
     /// Every right with its name, lowest bit first.
     pub const NAMES: &'static [(Self, &'static str)] = &[
         (Self::EXEC, "exec"),
@@ -46,6 +50,7 @@ impl Rights {
         (Self::EXEC_PINNED, "exec-pinned"),
         (Self::CODE, "code"),
         (Self::INTERPRETER, "interpreter"),
+        (Self::PROBE, "probe"),
     ];
 
     /// Both sets together.
@@ -86,13 +91,20 @@ impl Rights {
         if bits & Self::LIBRARY.0 != 0 {
             bits |= Self::CODE.0;
         }
-        if bits & (Self::CODE.0 | Self::EXEC_PINNED.0) != 0 {
+        if bits & (Self::CODE.0 | Self::EXEC_PINNED.0 | Self::PROBE.0) != 0 {
             bits |= Self::READ.0;
         }
         if bits & Self::CREATE.0 != 0 {
             bits |= Self::WRITE.0;
         }
         Self(bits)
+    }
+
+    /// This set, and what who enters from outside may start: all that the workload itself may.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_probe(self) -> Self {
+        if self.contains(Self::EXEC) { self.union(Self::PROBE) } else { self }
     }
 
     /// Names of the rights in the set, lowest bit first.
@@ -117,6 +129,7 @@ mod tests {
             (Rights::CREATE, Rights(0b11000)),
             (Rights::UNIX_CONNECT, Rights::UNIX_CONNECT),
             (Rights::EXEC_PINNED, Rights::EXEC_PINNED.union(Rights::READ)),
+            (Rights::PROBE, Rights::PROBE.union(Rights::READ)),
         ];
         for (given, expected) in all {
             assert_eq!(given.with_implied(), expected, "{given:?}");

@@ -72,6 +72,10 @@ codes! {
         Digest = 11 => "digest",
         /// The program is pinned, and lies on a file system where content can change behind the kernel's back.
         Unverifiable = 12 => "unverifiable",
+        /// It is the enforcer's own, which no policy gives away.
+        Protected = 13 => "protected",
+        /// The program is for probes: allowed to whoever enters the workload from outside, and refused to the workload.
+        Probe = 14 => "probe",
     }
 }
 
@@ -88,7 +92,7 @@ codes! {
         KernelRead = 3 => "kernel-read",
         /// A table of the policy ended early.
         Table = 4 => "table",
-        /// The dentry walk did not reach a root.
+        /// A walk did not come to its end: of names to a root, or of a new program's arguments and environment.
         Walk = 5 => "walk",
         /// A binding could not be stored.
         Binding = 6 => "binding",
@@ -127,6 +131,12 @@ impl Decision {
         Self { verdict: Verdict::Allow, reason: Reason::Rule, fault: Fault::None, rule }
     }
 
+    /// Allowed by the rule with this index, because whoever asks comes from outside.
+    #[inline(always)]
+    pub const fn allow_probe(rule: u32) -> Self {
+        Self { verdict: Verdict::Allow, reason: Reason::Probe, fault: Fault::None, rule }
+    }
+
     /// Allowed by a switch of the policy rather than by a rule.
     #[inline(always)]
     pub const fn allow_by_switch() -> Self {
@@ -162,11 +172,13 @@ pub struct Outcome {
 /// Turns a decision into what the hook does. The only place where a mode matters.
 ///
 /// A fault denies in enforce mode: an attacker who can exhaust memory or confuse a walk must not gain by it. In audit
-/// mode it passes, because audit promises not to break the workload, and is reported.
+/// mode it passes, because audit promises not to break the workload, and is reported. What is the enforcer's own is
+/// refused whatever the mode: nothing of a workload's hangs on it.
 #[inline(always)]
 pub const fn outcome(mode: Mode, decision: Decision) -> Outcome {
     let denied = matches!(decision.verdict, Verdict::Deny);
-    Outcome { refuse: denied && matches!(mode, Mode::Enforce), report: denied }
+    let refuses = matches!(mode, Mode::Enforce) || matches!(decision.reason, Reason::Protected);
+    Outcome { refuse: denied && refuses, report: denied }
 }
 
 #[cfg(test)]
@@ -178,6 +190,7 @@ mod tests {
         let allow = Decision::allow(1);
         let deny = Decision::deny(Reason::NoRule);
         let fault = Decision::fault(Fault::Walk);
+        let own = Decision::deny(Reason::Protected);
         let table = [
             (Mode::Enforce, allow, false, false),
             (Mode::Enforce, deny, true, true),
@@ -185,6 +198,8 @@ mod tests {
             (Mode::Audit, allow, false, false),
             (Mode::Audit, deny, false, true),
             (Mode::Audit, fault, false, true),
+            (Mode::Enforce, own, true, true),
+            (Mode::Audit, own, true, true),
         ];
         for (mode, decision, refuse, report) in table {
             assert_eq!(outcome(mode, decision), Outcome { refuse, report }, "{mode} {decision:?}");

@@ -29,9 +29,9 @@ use enforcer_common::{
 use crate::{
     kernel::{self, Typed},
     maps::{ALLOWED, SEEN},
-    name,
+    name::{self, Scratch},
     subject::{Claim, Subject},
-    tables::count,
+    tables::{Maps, count},
 };
 
 /// Places for dentries that were decided about. A power of two.
@@ -85,6 +85,18 @@ struct Grounds {
 /// The head of the policy need not be looked at: the same generation has the same heads, and it was live then.
 #[inline(always)]
 pub fn allows(claim: Claim<'_>, file: Typed, needed: Rights) -> bool {
+    holds(claim.generation, policy(claim.label.slot, claim.label.incarnation), file, needed)
+}
+
+/// Whether it is remembered that a file of the host is no launcher's.
+#[inline(always)]
+pub fn is_no_launcher(maps: &Maps, file: Typed) -> bool {
+    holds(maps.generation, NO_LAUNCHER, file, Rights::EXEC)
+}
+
+/// Whether something is remembered of a file that holds for the current task, as long as nothing has changed.
+#[inline(always)]
+fn holds(generation: u64, policy: u64, file: Typed, needed: Rights) -> bool {
     if !kernel::remembers() {
         return false;
     }
@@ -92,8 +104,8 @@ pub fn allows(claim: Claim<'_>, file: Typed, needed: Rights) -> bool {
     let Some(entry) = kernel::inode_storage(&ALLOWED, inode) else { return false };
     let grounds = &entry.grounds;
     if !Rights(entry.rights as u16).contains(needed)
-        || grounds.generation != claim.generation
-        || grounds.policy != policy(claim.label.slot, claim.label.incarnation)
+        || grounds.generation != generation
+        || grounds.policy != policy
     {
         return false;
     }
@@ -112,15 +124,26 @@ pub fn allows(claim: Claim<'_>, file: Typed, needed: Rights) -> bool {
         && kernel::tree_sequence() == Ok(grounds.sequence)
 }
 
-/// Remembers that the task has these rights on an open file, as was decided just now. `sequence` is that of the walk
-/// that found its name.
+/// Remembers that the task has these rights on an open file, as was decided just now. `scratch` has the walk that found
+/// its name.
+#[inline(always)]
+pub fn remember(subject: &Subject, file: Typed, needed: Rights, scratch: &mut Scratch) {
+    keep(subject.maps.generation, policy(subject.slot, subject.incarnation), file, needed, scratch);
+}
+
+/// Remembers that a file is no launcher's, as was found out just now.
+#[inline(always)]
+pub fn remember_no_launcher(maps: &Maps, file: Typed, scratch: &mut Scratch) {
+    keep(maps.generation, NO_LAUNCHER, file, Rights::EXEC, scratch);
+}
+
 #[inline(never)]
-pub fn remember(subject: &Subject, file: Typed, needed: Rights, sequence: u64) {
+fn keep(generation: u64, policy: u64, file: Typed, needed: Rights, scratch: &mut Scratch) {
     if !kernel::remembers() {
         return;
     }
     let inode = file.follow(Field::FileInode);
-    let Ok(scratch) = name::scratch() else { return };
+    let sequence = scratch.sequence();
     let next = &mut scratch.allowed;
     next.grounds.dentry = file.follow(Field::FileDentry).raw().0;
     // Most files are opened once, and then memory and time for an entry are wasted.
@@ -129,8 +152,8 @@ pub fn remember(subject: &Subject, file: Typed, needed: Rights, sequence: u64) {
     }
     let Some((seconds, nanos)) = kernel::changed(inode) else { return };
     let now = kernel::boot_ns();
-    next.grounds.generation = subject.maps.generation;
-    next.grounds.policy = policy(subject.slot, subject.incarnation);
+    next.grounds.generation = generation;
+    next.grounds.policy = policy;
     next.grounds.mount = file.follow(Field::FileMnt).raw().0;
     next.grounds.namespace = name::own_namespace().0;
     next.grounds.sequence = sequence;
@@ -157,6 +180,9 @@ pub fn remember(subject: &Subject, file: Typed, needed: Rights, sequence: u64) {
         count(Counter::Remembered);
     }
 }
+
+/// In place of a policy: what is remembered is that the file is no launcher's. No slot has that number.
+const NO_LAUNCHER: u64 = u64::MAX;
 
 #[inline(always)]
 fn policy(slot: Slot, incarnation: u32) -> u64 {

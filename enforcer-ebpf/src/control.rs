@@ -10,7 +10,7 @@ use enforcer_common::{
     hook::{Hook, Privilege},
     net::socket_class,
     rights::Rights,
-    verdict::{Decision, Family, Fault, Mode, Verdict, outcome},
+    verdict::{Decision, FAMILY_SLOTS, Family, Fault, Mode, Reason, Verdict, outcome},
 };
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     kernel::{self, Raw, Typed},
     maps::EVENTS,
     name::{self, Name, Place, Pointer, Scratch, Span},
-    subject::{self, Asker, Claim, Standing, Subject},
+    subject::{self, Asker, Claim, Subject},
     tables::count,
 };
 
@@ -34,7 +34,8 @@ pub fn refused() -> i32 {
     errno as i32
 }
 
-/// Refuses where there is no policy to report under: the event counts as lost.
+/// Refuses where there is no policy to report under, as inside a workload whose policy cannot be told: nothing says that the
+/// task may. The event counts as lost.
 #[inline(always)]
 pub fn refused_blindly() -> i32 {
     count(Counter::Faults);
@@ -54,12 +55,29 @@ pub type Ask<'a> = Request<'a, Name>;
 pub struct Point {
     pub hook: Hook,
     pub family: Family,
+    /// Whether it is about something of the enforcer's own, of which no policy is asked.
+    is_ours: bool,
 }
 
 impl Point {
     #[inline(always)]
     pub const fn new(hook: Hook, family: Family) -> Self {
-        Self { hook, family }
+        Self { hook, family, is_ours: false }
+    }
+
+    /// The same about something that is the enforcer's own, or is not. What follows is then refused in the same place,
+    /// as there is no stack for another.
+    #[inline(always)]
+    pub const fn owned(self, is_ours: bool) -> Self {
+        Self { is_ours, ..self }
+    }
+
+    #[inline(always)]
+    fn decision(self, subject: &Subject, request: &Ask<'_>) -> Decision {
+        if self.is_ours {
+            return Decision::deny(Reason::Protected);
+        }
+        decide::decide(request, subject.head, &subject.maps)
     }
 
     /// Runs a hook for a task under a policy that is past its entry. The host, and launchers still setting a workload
@@ -76,32 +94,23 @@ impl Point {
         is_allowed: impl FnOnce(Claim<'_>) -> bool,
         body: impl FnOnce(&Subject) -> i32,
     ) -> i32 {
-        let asker = match Asker::current() {
-            Ok(asker) => asker,
-            Err(fault) => return self.stranded(fault),
-        };
+        let asker = Asker::current();
         if asker.is_host() || asker.claims(is_allowed) {
             return PASS;
         }
-        match asker.standing() {
-            Ok(Standing::Host) => PASS,
-            Ok(Standing::Workload(subject)) if subject.entering => PASS,
-            Ok(Standing::Workload(subject)) => body(&subject),
-            Err(fault) => self.stranded(fault),
-        }
-    }
-
-    /// A task inside a workload whose policy cannot be told: nothing says that it may, so it may not.
-    #[inline(always)]
-    pub fn stranded(self, _: Fault) -> i32 {
-        refused_blindly()
+        asker.stand(
+            || PASS,
+            refused_blindly,
+            |subject| {
+                if subject.entering { PASS } else { body(&subject) }
+            },
+        )
     }
 
     /// Decides and concludes.
     #[inline(always)]
     pub fn decide(self, subject: &Subject, request: &Ask<'_>) -> i32 {
-        let decision = decide::decide(request, subject.head, &subject.maps);
-        self.conclude(subject, request, decision)
+        self.conclude(subject, request, self.decision(subject, request))
     }
 
     /// Decides about rights on the object at a place.
@@ -145,7 +154,7 @@ impl Point {
         subject: &Subject,
         file: Typed,
         span: Span,
-        scratch: &Scratch,
+        scratch: &mut Scratch,
         needed: Rights,
     ) -> i32 {
         if span.unnamed().is_some() {
@@ -153,9 +162,9 @@ impl Point {
         }
         let name = span.name(scratch);
         let request = Request::Object { name: &name, needed };
-        let decision = decide::decide(&request, subject.head, &subject.maps);
+        let decision = self.decision(subject, &request);
         if matches!(decision.verdict, Verdict::Allow) {
-            cache::remember(subject, file, needed, scratch.sequence());
+            cache::remember(subject, file, needed, scratch);
         }
         self.conclude(subject, &request, decision)
     }
@@ -201,11 +210,8 @@ impl Point {
     /// Concludes a request whose object could not be told.
     #[inline(always)]
     pub fn fault(self, subject: &Subject, needed: Rights, fault: Fault) -> i32 {
-        let report = Report {
-            kind: ObjectKind::Unnamed,
-            needed: needed.0,
-            ..Report::new(self, Decision::fault(fault))
-        };
+        let decision = if self.is_ours { Decision::deny(Reason::Protected) } else { Decision::fault(fault) };
+        let report = Report { kind: ObjectKind::Unnamed, needed: needed.0, ..Report::new(self, decision) };
         conclude(subject, &report)
     }
 
@@ -325,7 +331,9 @@ fn conclude(subject: &Subject, report: &Report) -> i32 {
 /// The mode of a family. One that this program does not know is no permission.
 #[inline(always)]
 pub fn mode_of(subject: &Subject, family: Family) -> Mode {
-    Mode::from_code(subject.head.modes[family.code() as usize]).unwrap_or(Mode::Enforce)
+    // Masked, because where a family comes from memory the compiler does not know its bounds, and would panic.
+    let slot = family.code() as usize & (FAMILY_SLOTS - 1);
+    Mode::from_code(subject.head.modes[slot]).unwrap_or(Mode::Enforce)
 }
 
 #[inline(always)]
@@ -353,18 +361,9 @@ fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result
         flags |= flag::ENTERING;
     }
     let before = name.start();
-    let exe_start = match subject::exe_place().and_then(|exe| name::prepend_exe(exe, before, scratch)) {
-        Ok((start, truncated)) => {
-            if truncated {
-                flags |= flag::EXE_TRUNCATED;
-            }
-            start
-        }
-        Err(_) => {
-            flags |= flag::EXE_UNKNOWN;
-            before
-        }
-    };
+    let exe = write_exe(before);
+    flags |= (exe >> 32) as u32;
+    let exe_start = exe as u32;
     let exe_len = before.saturating_sub(exe_start);
     // A name that is too long is reported by its end.
     let name_len = name.len().min(enforcer_common::abi::PATH_MAX);
@@ -412,23 +411,48 @@ fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result
     if size > EVENT_MAX {
         return Err(Fault::Scratch);
     }
-    submit(Raw(header as u64), size)
+    if submit(exe_start, size) == 0 { Ok(()) } else { Err(Fault::Helper) }
 }
 
-/// Copies a record of `size` bytes into the ring.
+/// Writes the path of the current task's program below `before`, a place in scratch memory: where it starts, and above that
+/// the event's flags about it.
+///
+/// A global function, see "Verifier facts" in `ARCHITECTURE.md`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn write_exe(before: u32) -> u64 {
+    let written = name::scratch()
+        .and_then(|scratch| subject::exe_place().and_then(|exe| name::prepend_exe(exe, before, scratch)));
+    let (start, flags) = match written {
+        Ok((start, false)) => (start, 0),
+        Ok((start, true)) => (start, flag::EXE_TRUNCATED),
+        Err(_) => (before, flag::EXE_UNKNOWN),
+    };
+    u64::from(flags) << 32 | u64::from(start)
+}
+
+/// Copies a record of `size` bytes, which starts at a place in scratch memory, into the ring. 0 if it found room.
 ///
 /// A reservation's size must be a constant, and `bpf_ringbuf_output` would need the verifier to relate where the
 /// record starts to how long it is; so the smallest of a few sizes is reserved, and what follows the record in it
 /// means nothing.
-#[inline(always)]
-fn submit(from: Raw, size: u32) -> Result<(), Fault> {
-    match size {
+///
+/// A global function, as [`write_exe`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn submit(start: u32, size: u32) -> u32 {
+    let Some(header) = name::scratch().ok().and_then(|scratch| scratch.header(start)) else {
+        return 1;
+    };
+    let from = Raw(header as u64);
+    let submitted = match size {
         0..=256 => submit_sized::<256>(from, size),
         257..=512 => submit_sized::<512>(from, size),
         513..=1024 => submit_sized::<1024>(from, size),
         1025..=2048 => submit_sized::<2048>(from, size),
         _ => submit_sized::<{ EVENT_MAX as usize }>(from, size),
-    }
+    };
+    u32::from(submitted.is_err())
 }
 
 #[inline(always)]

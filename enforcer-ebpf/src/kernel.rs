@@ -16,15 +16,14 @@ use aya_ebpf::{
 use enforcer_common::{
     abi::Digest,
     content::{SHA256, VERITY_SHA256},
-    field::{ABSENT, Field},
+    field::{ABSENT, Field, Marked, Shape},
     kfunc::{FSVERITY_DIGEST, MISSING, RDONLY_CAST},
     verdict::Fault,
 };
 
 use crate::maps::{InodeStorage, SocketStorage, TaskStorage};
+pub use crate::opaque::opaque;
 
-#[unsafe(no_mangle)]
-static FIELD_OFFSETS: [u32; Field::COUNT] = [0; Field::COUNT];
 #[unsafe(no_mangle)]
 static HOST_MNT_NS: u32 = 0;
 #[unsafe(no_mangle)]
@@ -34,26 +33,75 @@ static RENAME_LOCK: u64 = 0;
 #[unsafe(no_mangle)]
 static MOUNT_LOCK: u64 = 0;
 #[unsafe(no_mangle)]
+static INIT_PID_NS: u64 = 0;
+#[unsafe(no_mangle)]
 static WORDS_TYPE: u32 = 0;
 
+/// A field's offset; all ones if the running kernel lacks an optional field. The loader puts it in place of the marker, so
+/// it is a constant to the verifier.
 #[inline(always)]
-fn offset(field: Field) -> u64 {
-    // SAFETY: in bounds, since `Field` has `COUNT` values. Volatile because the loader overwrites the section before
-    // the kernel freezes it, which the compiler cannot know.
-    u64::from(unsafe { ptr::read_volatile(&raw const FIELD_OFFSETS[field as usize]) })
+fn offset<F: Marked>(_: F) -> u64 {
+    let offset: u64;
+    // SAFETY: loads a constant.
+    unsafe {
+        core::arch::asm!("{offset} = {marker}", offset = out(reg) offset, marker = const F::ENTRY.immediate(), options(pure, nomem, nostack));
+    }
+    offset
+}
+
+/// A field's offset in bytes.
+#[inline(always)]
+fn bytes<F: Marked>(field: F) -> u64 {
+    const { assert!(!is_bit::<F>(), "bits are no bytes") };
+    offset(field)
+}
+
+const fn is_bit<F: Marked>() -> bool {
+    matches!(F::ENTRY.shape(), Shape::OptionalBit)
+}
+
+/// Loads the field of a struct, in one instruction.
+///
+/// # Safety
+/// The verifier checks the type and the offset of the load. What the compiler knows of the memory must allow it.
+#[inline(always)]
+unsafe fn load<T: Copy, F: Marked>(from: *const c_void, _: F) -> T {
+    const { assert!(matches!(size_of::<T>(), 1 | 2 | 4 | 8) && !is_bit::<F>(), "one load") };
+    let word: u64;
+    // SAFETY: by contract. Not `pure`: others write there.
+    unsafe {
+        match size_of::<T>() {
+            1 => {
+                core::arch::asm!("{word} = *(u8 *)({from} + {marker})", word = out(reg) word, from = in(reg) from, marker = const F::ENTRY.displacement(), options(nostack, readonly));
+            }
+            2 => {
+                core::arch::asm!("{word} = *(u16 *)({from} + {marker})", word = out(reg) word, from = in(reg) from, marker = const F::ENTRY.displacement(), options(nostack, readonly));
+            }
+            4 => {
+                core::arch::asm!("{word} = *(u32 *)({from} + {marker})", word = out(reg) word, from = in(reg) from, marker = const F::ENTRY.displacement(), options(nostack, readonly));
+            }
+            8 => {
+                core::arch::asm!("{word} = *(u64 *)({from} + {marker})", word = out(reg) word, from = in(reg) from, marker = const F::ENTRY.displacement(), options(nostack, readonly));
+            }
+            _ => word = 0,
+        }
+    }
+    // SAFETY: the low bytes come first, and any bits are a `T`: programs read integers and pointers.
+    unsafe { core::mem::transmute_copy(&word) }
 }
 
 /// Whether the running kernel has an optional field.
 #[inline(always)]
-pub fn has(field: Field) -> bool {
-    offset(field) != u64::from(ABSENT)
+pub fn has(field: impl Marked) -> bool {
+    offset(field) != i64::from(ABSENT.cast_signed()).cast_unsigned()
 }
 
 /// The sequence counts of the locks that writers hold while they rename and while they mount; odd while one does.
 /// `seqlock_t` starts with its count on every kernel (5.7 to 7.3).
 #[inline(always)]
 pub fn tree_sequence() -> Result<u64, Fault> {
-    // SAFETY: as in `offset`.
+    // SAFETY: live globals. Volatile because the loader overwrites the section before the kernel freezes it, which the
+    // compiler cannot know.
     let (rename, mount) =
         unsafe { (ptr::read_volatile(&raw const RENAME_LOCK), ptr::read_volatile(&raw const MOUNT_LOCK)) };
     let (rename, mount) = (Raw(rename).peek::<u32>(0)?, Raw(mount).peek::<u32>(0)?);
@@ -74,6 +122,34 @@ pub fn apart() {
     unsafe {
         core::arch::asm!("{nothing} = {nothing}", nothing = inout(reg) nothing => _, options(nomem, nostack))
     };
+}
+
+/// The same number, of which the verifier knows nothing. `any` is a number that it does not know.
+///
+/// For what subprograms and callbacks are handed and branch on. Before 6.8 the verifier may forget that a branch was
+/// decided by a constant: it takes a state with one constant for every state, and removes what only the others run. Seen on
+/// 6.1: all of `inode_setattr` behind its first condition was gone, as the first state that reached it was that of a task
+/// that is let through, and so were the looks at pins, as the first content that was judged was an unknown one. (Loads
+/// through anything but the frame pointer end its search; mended by 41f6f64e6999 in 6.8.)
+#[inline(always)]
+pub fn untold(value: u64, any: u64) -> u64 {
+    let mut value = value;
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        core::arch::asm!("{value} ^= {any}", "{value} ^= {any}", value = inout(reg) value, any = in(reg) any, options(pure, nomem, nostack));
+    }
+    value
+}
+
+/// The same flag, likewise.
+#[expect(
+    clippy::transmute_int_to_bool,
+    reason = "a comparison would be compiled to a branch between two constants"
+)]
+#[inline(always)]
+pub fn untold_flag(flag: bool, any: u64) -> bool {
+    // SAFETY: one bit is left.
+    unsafe { core::mem::transmute((untold(u64::from(flag), any) & 1) as u8) }
 }
 
 /// Whether the kernel acts with other credentials than the current task's own: within overlayfs, or for `io_uring`
@@ -129,6 +205,24 @@ pub fn is_in_plain_write() -> bool {
 pub fn is_io_worker() -> bool {
     const PF_IO_WORKER: u32 = 0x10;
     current().get::<u32>(Field::TaskFlags) & PF_IO_WORKER != 0
+}
+
+/// What an `io_uring` worker is about to do: `IORING_OP_*`. None for other tasks, and for the thread that polls a ring, which
+/// leaves what takes long to a worker.
+#[inline(always)]
+pub fn io_operation() -> Result<Option<u8>, Fault> {
+    if !is_io_worker() {
+        return Ok(None);
+    }
+    let worker = current().follow(Field::TaskWorkerPrivate).raw();
+    if worker.is_null() {
+        return Ok(None);
+    }
+    let work = worker.follow(Field::IoWorkerWork)?;
+    if work.is_null() {
+        return Ok(None);
+    }
+    work.container(Field::IoRequestWork).get::<u8>(Field::IoRequestOpcode).map(Some)
 }
 
 /// Whether `number` is what the current task calls its own process.
@@ -188,14 +282,21 @@ extern "C" fn note_flags(_: *mut c_void, vma: *const c_void, flags: *mut u64) ->
 /// Inode number of the host's mount namespace.
 #[inline(always)]
 pub fn host_mnt_ns() -> u32 {
-    // SAFETY: as in `offset`.
+    // SAFETY: as in `tree_sequence`.
     unsafe { ptr::read_volatile(&raw const HOST_MNT_NS) }
+}
+
+/// The host's first process. It never ends.
+#[inline(always)]
+pub fn first_process() -> Result<Raw, Fault> {
+    // SAFETY: as in `tree_sequence`.
+    Raw(unsafe { ptr::read_volatile(&raw const INIT_PID_NS) }).follow(Field::PidNamespaceReaper)
 }
 
 /// Whether allows are remembered.
 #[inline(always)]
 pub fn remembers() -> bool {
-    // SAFETY: as in `offset`.
+    // SAFETY: as in `tree_sequence`.
     unsafe { ptr::read_volatile(&raw const REMEMBERS) != 0 }
 }
 
@@ -236,15 +337,16 @@ impl Typed {
 
     /// Reads a scalar field.
     #[inline(always)]
-    pub fn get<T: Copy>(self, field: Field) -> T {
+    pub fn get<T: Copy>(self, field: impl Marked) -> T {
         // SAFETY: the verifier checks the type and the offset of this load; a stale pointer reads as zero, because
         // the kernel handles faults of such loads.
-        unsafe { self.0.byte_add(offset(field) as usize).cast::<T>().read_volatile() }
+        unsafe { load(self.0, field) }
     }
 
     /// Reads a bitfield of one bit. False where the kernel lacks it.
     #[inline(always)]
-    pub fn bit(self, field: Field) -> bool {
+    pub fn bit<F: Marked>(self, field: F) -> bool {
+        const { assert!(is_bit::<F>(), "bytes are no bits") };
         if !has(field) {
             return false;
         }
@@ -256,14 +358,14 @@ impl Typed {
 
     /// Follows a pointer field.
     #[inline(always)]
-    pub fn follow(self, field: Field) -> Self {
+    pub fn follow(self, field: impl Marked) -> Self {
         Self(self.get::<*const c_void>(field))
     }
 
     /// The address of an embedded field.
     #[inline(always)]
-    pub fn embedded(self, field: Field) -> Raw {
-        Raw(self.0 as u64 + offset(field))
+    pub fn embedded(self, field: impl Marked) -> Raw {
+        Raw(self.0 as u64 + bytes(field))
     }
 
     /// The same pointer as a number.
@@ -290,26 +392,26 @@ impl Raw {
 
     /// Reads a scalar field.
     #[inline(always)]
-    pub fn get<T: Copy + Default>(self, field: Field) -> Result<T, Fault> {
-        Self(self.0.wrapping_add(offset(field))).load()
+    pub fn get<T: Copy + Default>(self, field: impl Marked) -> Result<T, Fault> {
+        Self(self.0.wrapping_add(bytes(field))).load()
     }
 
     /// Follows a pointer field.
     #[inline(always)]
-    pub fn follow(self, field: Field) -> Result<Self, Fault> {
+    pub fn follow(self, field: impl Marked) -> Result<Self, Fault> {
         self.get::<u64>(field).map(Self)
     }
 
     /// The address of an embedded field.
     #[inline(always)]
-    pub fn embedded(self, field: Field) -> Self {
-        Self(self.0.wrapping_add(offset(field)))
+    pub fn embedded(self, field: impl Marked) -> Self {
+        Self(self.0.wrapping_add(bytes(field)))
     }
 
     /// The address of the struct in which this is the given field.
     #[inline(always)]
-    pub fn container(self, field: Field) -> Self {
-        Self(self.0.wrapping_sub(offset(field)))
+    pub fn container(self, field: impl Marked) -> Self {
+        Self(self.0.wrapping_sub(bytes(field)))
     }
 
     /// Reads what lies here.
@@ -331,7 +433,7 @@ impl Raw {
     /// fault reads as zero. `at` is a constant, and at most 16 words.
     #[inline(always)]
     pub fn peek<T: Copy + Default>(self, at: u64) -> Result<T, Fault> {
-        // SAFETY: as in `offset`.
+        // SAFETY: as in `tree_sequence`.
         let words = unsafe { ptr::read_volatile(&raw const WORDS_TYPE) };
         if words == 0 {
             return Self(self.0.wrapping_add(at)).load();
@@ -388,7 +490,14 @@ impl Raw {
 pub unsafe fn copy_user_str(from: u64, to: *mut u8, room: u32) -> Result<u32, Fault> {
     // SAFETY: by contract; the helper survives any source address.
     let result = unsafe { helpers::bpf_probe_read_user_str(to.cast(), room, from as *const c_void) };
-    if result > 0 { Ok(result.cast_unsigned() as u32 - 1) } else { Err(Fault::KernelRead) }
+    if result < 0 {
+        return Err(Fault::KernelRead);
+    }
+    // 6.12 does not count the NUL of an empty string (`strncpy_from_user_nofault`). One less, unless it is none, without a
+    // branch: in a loop over many strings, the verifier would follow either way each time.
+    let counted = result.cast_unsigned();
+    let less = opaque(counted.wrapping_neg()) >> 63;
+    Ok((counted - less) as u32 & 0x1fff)
 }
 
 /// The current task.
@@ -444,17 +553,6 @@ pub unsafe fn load_unaligned(from: *const u8) -> u64 {
         core::arch::asm!("{word} = *(u64 *)({from} + 0)", word = out(reg) word, from = in(reg) from, options(nostack, readonly));
     }
     word
-}
-
-/// The same value, of which the compiler knows nothing: what is compared afterwards is what is used, in one register,
-/// as the verifier needs it to follow a bound.
-#[inline(always)]
-pub fn opaque(value: u64) -> u64 {
-    let mut value = value;
-    // SAFETY: moves a register to itself. (An empty block would leave two line records at one instruction, which the
-    // kernel refuses.)
-    unsafe { core::arch::asm!("{value} = {value}", value = inout(reg) value, options(pure, nomem, nostack)) };
-    value
 }
 
 /// SHA-256 of a file's content, into `digest`; whether that is what is there now. Sleeps while the file is read, so

@@ -26,6 +26,8 @@ mod hooks;
 mod kernel;
 mod maps;
 mod name;
+mod opaque;
+mod own;
 mod policy_maps;
 mod subject;
 mod tables;

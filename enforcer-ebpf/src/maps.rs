@@ -13,16 +13,26 @@ use aya_ebpf::{
     macros::{btf_map, map},
     maps::{Array, HashMap, RingBuf},
 };
-use enforcer_common::abi::{Binding, Label, SocketLabel};
+use enforcer_common::{
+    abi::{Binding, Keeper, Label, OwnFilter, OwnKey, SocketLabel},
+    maps::DIRECT_ATTACHES,
+};
 
+use crate::policy_maps::DirectMap;
 pub use crate::policy_maps::{ARENA, CONTROL, COUNTERS, EXACT, HEADS, PINS, PORTS, PREFIXES, PrefixData};
+
+pub static ATTACHES: DirectMap<u32, { DIRECT_ATTACHES.marker }> = DirectMap::new();
 
 #[map]
 pub static BINDINGS: HashMap<u64, Binding> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
-pub static ATTACHES: Array<u32> = Array::with_max_entries(1, 0);
+pub static OWN: HashMap<OwnKey, u32> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+#[map]
+pub static OWN_FILTER: Array<OwnFilter> = Array::with_max_entries(1, 0);
+#[map]
+pub static KEEPER: Array<Keeper> = Array::with_max_entries(1, 0);
 #[btf_map]
 pub static LABELS: TaskStorage<Label> = TaskStorage::new();
 #[btf_map]

@@ -7,11 +7,12 @@
 //! Scratch memory is task storage. Per-CPU memory would be shared with whoever preempts the program: measured corrupt
 //! on 6.18 and 7.3 with their default preemption, and on 6.1 and 6.12 with `preempt=full`.
 
-use core::ops::ControlFlow;
+use core::{ops::ControlFlow, ptr::NonNull};
 
 use enforcer_common::{
     abi::{Digest, NAME_MAX, PATH_MAX},
     decide::{Step, Text},
+    environment,
     event::{EXE_MAX, EventHeader, HEADER_LEN},
     field::Field,
     verdict::{Fault, Reason},
@@ -53,6 +54,8 @@ pub struct Scratch {
     walk: Walk,
     /// How far a loop over a list has got.
     pub cursor: Cursor,
+    /// How far a loop over a new program's arguments and environment has got.
+    pub strings: Strings,
     kept: Span,
     root: RootMount,
     /// What is going to be remembered.
@@ -69,6 +72,50 @@ pub struct Scratch {
 pub struct Cursor {
     pub at: u64,
     pub end: u64,
+}
+
+/// The strings on a new program's stack, which are gone through piece by piece: arguments, and behind them the environment. In
+/// a map value like [`Walk`], for the same reason.
+#[repr(C)]
+pub struct Strings {
+    /// The next piece.
+    pub at: u64,
+    /// How many arguments there are.
+    pub count: u32,
+    /// Arguments that have not ended yet.
+    pub arguments: u32,
+    /// Variables that have not ended yet.
+    pub variables: u32,
+    /// Length of the last piece, or of what is to be reported of it.
+    pub len: u32,
+    /// Non-zero if the next piece belongs to a variable that has begun before it.
+    pub is_inside: u32,
+    pub reserved: u32,
+}
+
+impl Strings {
+    /// Goes past a piece of an argument.
+    #[inline(always)]
+    pub const fn pass(&mut self, len: u32) {
+        self.len = len;
+        self.at += len as u64;
+        if len < PIECE_MAX {
+            self.at += 1;
+            self.arguments = self.arguments.wrapping_sub(1);
+        }
+    }
+
+    /// Goes past a piece of a variable.
+    #[inline(always)]
+    pub const fn pass_variable(&mut self, len: u32) {
+        self.at += len as u64;
+        self.is_inside = 1;
+        if len < PIECE_MAX {
+            self.at += 1;
+            self.is_inside = 0;
+            self.variables = self.variables.wrapping_sub(1);
+        }
+    }
 }
 
 /// State of a walk. In a map value, so that the verifier assumes nothing about it from one round to the next.
@@ -144,9 +191,11 @@ pub fn scratch() -> Result<&'static mut Scratch, Fault> {
 }
 
 /// A text in scratch memory.
+///
+/// Never null, so that no name is a null pointer and not a number beside it, see [`kernel::untold`].
 #[derive(Clone, Copy)]
 pub struct Name {
-    scratch: *const Scratch,
+    scratch: NonNull<Scratch>,
     start: u32,
     len: u32,
 }
@@ -159,14 +208,18 @@ impl Text for Name {
 
     #[inline(always)]
     fn word(&self, index: u32) -> Option<u64> {
-        let at = self.start as usize + index as usize * 8;
-        if at > TEXT_LEN - 8 {
+        // In 64 bits, as the machine computes.
+        let skipped = u64::from(index) * 8;
+        let at = u64::from(self.start) + skipped;
+        if at > (TEXT_LEN - 8) as u64 {
             return None;
         }
         // SAFETY: eight bytes at `at` lie within `text`, just checked.
-        let word = unsafe { kernel::load_unaligned((&raw const (*self.scratch).text).cast::<u8>().add(at)) };
+        let word = unsafe {
+            kernel::load_unaligned((&raw const (*self.scratch.as_ptr()).text).cast::<u8>().add(at as usize))
+        };
         // Bytes past the end are left over from longer names.
-        let left = self.len.saturating_sub(index * 8);
+        let left = u64::from(self.len).saturating_sub(skipped);
         Some(if left >= 8 { word } else { word & !(u64::MAX << (left * 8)) })
     }
 
@@ -179,9 +232,14 @@ impl Text for Name {
         }
         // SAFETY: as in `word`.
         let tail = unsafe {
-            kernel::load_unaligned((&raw const (*self.scratch).text).cast::<u8>().add(at as usize))
+            kernel::load_unaligned((&raw const (*self.scratch.as_ptr()).text).cast::<u8>().add(at as usize))
         };
         Some(if self.len >= 8 { tail } else { tail & !(u64::MAX >> (self.len * 8)) })
+    }
+
+    #[inline(always)]
+    fn first(&self, len: u32) -> Self {
+        Self { len: self.len.min(len), ..*self }
     }
 }
 
@@ -194,7 +252,7 @@ impl Name {
             return 0;
         }
         // SAFETY: `at` lies within `text`, just checked.
-        unsafe { (&raw const (*self.scratch).text).cast::<u8>().add(at as usize).read_volatile() }
+        unsafe { (&raw const (*self.scratch.as_ptr()).text).cast::<u8>().add(at as usize).read_volatile() }
     }
 
     /// Where the text starts in the scratch memory.
@@ -255,7 +313,7 @@ impl Span {
     /// The text.
     #[inline(always)]
     pub const fn name(self, scratch: &Scratch) -> Name {
-        Name { scratch, start: self.start, len: self.len }
+        Name { scratch: NonNull::from_ref(scratch), start: self.start, len: self.len }
     }
 
     /// Why no path from the task's root leads to the object.
@@ -398,11 +456,12 @@ fn ascend(mnt: Typed, first: Typed, scratch: &mut Scratch) {
             break;
         }
         let parent = dentry.follow(Field::DentryParent);
-        let len = dentry.get::<u32>(Field::DentryNameLen);
+        // Opaque, so that what is compared is what is copied.
+        let len = kernel::opaque(u64::from(dentry.get::<u32>(Field::DentryNameLen)));
         let from = dentry.follow(Field::DentryName).raw();
-        let start = kernel::opaque(cursor.wrapping_sub(u64::from(len) + 1));
+        let start = kernel::opaque(cursor.wrapping_sub(len + 1));
         // A root has itself for a parent. A pointer that has gone stale reads as zero.
-        if parent.is_null() || parent.as_ptr() == dentry.as_ptr() || len > NAME_MAX {
+        if parent.is_null() || parent.as_ptr() == dentry.as_ptr() || len > u64::from(NAME_MAX) {
             return;
         }
         if start > (TEXT_END - 1) as u64 || start < TEXT_START as u64 {
@@ -412,7 +471,7 @@ fn ascend(mnt: Typed, first: Typed, scratch: &mut Scratch) {
         let copied = unsafe {
             let at = (&raw mut scratch.text).cast::<u8>().add(start as usize);
             at.write(b'/');
-            from.copy_to(at.add(1), len & 0xff)
+            from.copy_to(at.add(1), len as u32 & 0xff)
         };
         if copied.is_err() {
             return;
@@ -825,6 +884,21 @@ pub fn of_user_string(from: u64, scratch: &mut Scratch) -> Result<Span, Fault> {
         kernel::copy_user_str(from, (&raw mut scratch.text).cast::<u8>().add(TEXT_START), PATH_MAX)?
     };
     Ok(Span::path(TEXT_START as u32, len))
+}
+
+/// Longest piece of a string that is read at once.
+pub const PIECE_MAX: u32 = PATH_MAX - 1;
+
+/// The next piece of a NUL-terminated string from the current task's memory, behind the sign of a variable. A piece that
+/// is shorter than [`PIECE_MAX`] is the last.
+#[inline(always)]
+pub fn of_user_variable(from: u64, scratch: &mut Scratch) -> Result<Span, Fault> {
+    scratch.text[TEXT_START] = environment::SIGN;
+    // SAFETY: `PATH_MAX` bytes and one fit after `TEXT_START`.
+    let len = unsafe {
+        kernel::copy_user_str(from, (&raw mut scratch.text).cast::<u8>().add(TEXT_START + 1), PATH_MAX)?
+    };
+    Ok(Span::path(TEXT_START as u32, len + 1))
 }
 
 /// The text of `len` bytes that was copied forwards last.

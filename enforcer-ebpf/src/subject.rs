@@ -10,7 +10,9 @@
 //! container's cgroup. A host label is looked up again whenever a binding or an attach could have changed the answer.
 
 use enforcer_common::{
-    abi::{Binding, Content, Counter, Head, Label, Origin, SLOT_LAUNCHERS, Slot, State, program},
+    abi::{
+        AllowedAddress, Binding, Content, Counter, Head, Label, Origin, SLOT_LAUNCHERS, Slot, State, program,
+    },
     decide,
     field::Field,
     rights::Rights,
@@ -18,9 +20,11 @@ use enforcer_common::{
 };
 
 use crate::{
+    cache,
     kernel::{self, Raw, Typed},
-    maps::{ATTACHES, BINDINGS, LABELS},
+    maps::{ATTACHES, BINDINGS, CONTROL, LABELS},
     name::{self, Place, Pointer, Scratch},
+    own,
     tables::{Maps, count},
 };
 
@@ -40,14 +44,6 @@ pub struct Subject {
     label: *mut Label,
 }
 
-/// What the current task is to a hook.
-pub enum Standing {
-    /// Under no policy.
-    Host,
-    /// Under a policy.
-    Workload(Subject),
-}
-
 /// What an armed task is under, as far as its label says: enough to tell whether an answer holds for it that was found
 /// for a whole [`Subject`].
 #[derive(Clone, Copy)]
@@ -57,6 +53,13 @@ pub struct Claim<'a> {
 }
 
 impl Subject {
+    /// Remembers an address that was allowed.
+    #[inline(always)]
+    pub fn remember_address(&self, place: usize, allowed: AllowedAddress) {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).allowed[place & 1] = allowed };
+    }
+
     /// What its label says.
     #[inline(always)]
     pub fn claim(&self) -> Claim<'_> {
@@ -74,7 +77,7 @@ impl Subject {
     /// Makes an entering task's policy the one that its cgroup is bound to by now. Whether there is one.
     #[inline(always)]
     pub fn settle(&mut self) -> bool {
-        follow_cgroup();
+        let _ = follow_cgroup();
         // SAFETY: as in `set_arming`.
         let (slot, incarnation) = unsafe { ((*self.label).slot, (*self.label).incarnation) };
         let Some(head) = self.maps.head(slot) else {
@@ -82,6 +85,41 @@ impl Subject {
         };
         (self.slot, self.incarnation, self.head) = (slot, incarnation, head);
         head.incarnation == incarnation
+    }
+
+    /// The right that the task needs on a program that it starts.
+    #[inline(always)]
+    pub fn needed_to_start(&self) -> Rights {
+        // SAFETY: as in `set_arming`.
+        if unsafe { (*self.label).probing } != 0 { Rights::PROBE } else { Rights::EXEC }
+    }
+
+    /// Notes that the task was refused to look at another process in this system call.
+    #[inline(always)]
+    pub fn note_look(&self, number: u32) {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).looked = number.wrapping_add(1) };
+    }
+
+    /// Whether that was noted in this system call.
+    #[inline(always)]
+    pub fn was_refused_look(&self, number: u32) -> bool {
+        // SAFETY: as in `set_arming`; read only.
+        unsafe { (*self.label).looked == number.wrapping_add(1) }
+    }
+
+    /// Forgets it.
+    #[inline(always)]
+    pub fn forget_look(&self) {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).looked = 0 };
+    }
+
+    /// Notes whether an entering task is starting a program that is listed for probes, and only for them.
+    #[inline(always)]
+    pub fn set_probing(&self, probing: bool) {
+        // SAFETY: as in `set_arming`.
+        unsafe { (*self.label).probing = u32::from(probing) };
     }
 
     /// Whether the program that the task is starting is the first under the policy, so that it inherits what somebody
@@ -151,12 +189,11 @@ pub fn is_content_due() -> bool {
 
 /// Runs `body` for a task under the policy that its label names; `gone` where there is none any more.
 ///
-/// Takes a closure because the verifier refuses the shifts by which LLVM moves a `Result<Standing>` (of a pointer!).
+/// Takes closures for the reason that [`Asker::stand`] does.
 #[inline(always)]
 pub fn with_label<T>(gone: T, broken: impl FnOnce() -> T, body: impl FnOnce(&Subject) -> T) -> T {
-    let Some(maps) = Maps::in_force() else { return broken() };
     let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false) else { return broken() };
-    match labelled(maps, label) {
+    match labelled(Maps::in_force(), label) {
         Some(subject) => body(&subject),
         None => gone,
     }
@@ -170,63 +207,91 @@ pub fn forget_content() {
     }
 }
 
-/// The current task's standing.
-#[inline(always)]
-pub fn current() -> Result<Standing, Fault> {
-    let asker = Asker::current()?;
-    if asker.is_host() { Ok(Standing::Host) } else { asker.standing() }
-}
-
 /// The current task, before anything but its label has been looked at.
 pub struct Asker {
-    maps: Maps,
     task: Typed,
     label: Option<&'static mut Label>,
 }
 
 impl Asker {
     #[inline(always)]
-    pub fn current() -> Result<Self, Fault> {
-        let maps = Maps::in_force().ok_or(Fault::Table)?;
+    pub fn current() -> Self {
         let task = kernel::current();
-        Ok(Self { maps, task, label: kernel::task_storage(&LABELS, task, false) })
+        Self { task, label: kernel::task_storage(&LABELS, task, false) }
+    }
+
+    /// Follows its exec past the point of no return.
+    #[inline(always)]
+    pub fn commit(&mut self) {
+        if let Some(label) = self.label.as_deref_mut() {
+            commit(label);
+        }
     }
 
     /// Whether it is the host's, as far as its label says.
     #[inline(always)]
     pub fn is_host(&self) -> bool {
-        self.label.as_ref().is_some_and(|label| {
-            label.state == State::Host.code() && label.bind_epoch == bind_epoch(&self.maps)
-        })
+        self.label
+            .as_ref()
+            .is_some_and(|label| label.state == State::Host.code() && label.bind_epoch == bind_epoch())
     }
 
     /// Whether it is armed, and `holds` of its claim.
     #[inline(always)]
     pub fn claims(&self, holds: impl FnOnce(Claim<'_>) -> bool) -> bool {
         self.label.as_ref().is_some_and(|label| {
-            label.state == State::Armed.code() && holds(Claim { label, generation: self.maps.generation })
+            label.state == State::Armed.code()
+                && holds(Claim { label, generation: Maps::in_force().generation })
         })
     }
 
-    /// Its standing, by its cgroup if the label says nothing.
+    /// Runs `body` for a task under a policy: the one that its label names, or else its cgroup's. `host` for one under none,
+    /// `broken` where that cannot be told: nothing says what the task may.
+    ///
+    /// Takes closures because the verifier refuses the shifts by which LLVM moves a value that is a [`Subject`] or
+    /// something else (of a pointer!).
     #[inline(always)]
-    pub fn standing(self) -> Result<Standing, Fault> {
-        if let Some(label) = self.label
-            && let Some(subject) = labelled(self.maps, label)
-        {
-            return Ok(Standing::Workload(subject));
+    pub fn stand<T>(
+        self,
+        host: impl FnOnce() -> T,
+        broken: impl Fn() -> T,
+        body: impl FnOnce(Subject) -> T,
+    ) -> T {
+        let maps = Maps::in_force();
+        let label = match self.label {
+            Some(label) if is_in_force(&maps, label) => Some(label),
+            _ => match adopt(maps.generation) {
+                ADOPTED_HOST => None,
+                ADOPTED_POLICY => match kernel::task_storage(&LABELS, self.task, false) {
+                    Some(label) => Some(label),
+                    None => return broken(),
+                },
+                _ => return broken(),
+            },
+        };
+        let Some(label) = label else { return host() };
+        match labelled(maps, label) {
+            Some(subject) => body(subject),
+            None => broken(),
         }
-        adopt(self.maps, self.task)
     }
+}
+
+/// Whether a label stands for a policy that is there.
+#[inline(always)]
+fn is_in_force(maps: &Maps, label: &Label) -> bool {
+    (label.state == State::Entering.code() || label.state == State::Armed.code())
+        && maps.head(label.slot).is_some_and(|head| head.incarnation == label.incarnation)
 }
 
 /// The subject of a label that stands for a policy.
 #[inline(always)]
 fn labelled(maps: Maps, label: &mut Label) -> Option<Subject> {
-    let entering = label.state == State::Entering.code();
-    if !entering && label.state != State::Armed.code() {
+    let is_entering = label.state == State::Entering.code();
+    if !is_entering && label.state != State::Armed.code() {
         return None;
     }
+    let entering = kernel::untold_flag(is_entering, maps.generation);
     let head = maps.head(label.slot)?;
     // Another incarnation: the operator removed the policy. The label is void, and the cgroup says what holds now.
     if head.incarnation != label.incarnation {
@@ -236,65 +301,88 @@ fn labelled(maps: Maps, label: &mut Label) -> Option<Subject> {
 }
 
 #[inline(always)]
-fn bind_epoch(maps: &Maps) -> u32 {
-    let attaches = ATTACHES.get(0).copied().unwrap_or(0);
-    maps.control.bind_epoch.wrapping_add(attaches)
+fn bind_epoch() -> u32 {
+    // SAFETY: live map values. Volatile, because user space and other programs write them.
+    let (ours, theirs) = unsafe {
+        (ATTACHES.address().read_volatile(), (&raw const (*CONTROL.address()).bind_epoch).read_volatile())
+    };
+    theirs.wrapping_add(ours)
 }
+
+/// What [`adopt`] found: nothing that binds the task.
+const ADOPTED_HOST: u32 = 0;
+/// A policy, which the label names now.
+const ADOPTED_POLICY: u32 = 1;
+/// A policy, and no place for a label.
+const ADOPTED_NOTHING: u32 = 2;
 
 /// Gives the current task the label that its cgroup asks for.
 ///
-/// Kept out of line: it runs once in a task's life, and every program would carry a copy.
+/// A global function, see "Verifier facts" in `ARCHITECTURE.md`: it runs once in a task's life, and every program would carry
+/// a copy for each of its callers' states. It returns a number because a [`Subject`] would have to be handed over through the
+/// caller's stack, which is full.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn adopt(maps: Maps, task: Typed) -> Result<Standing, Fault> {
-    if task.get::<u32>(Field::TaskFlags) & PF_KTHREAD != 0 {
-        return Ok(Standing::Host);
+extern "C" fn adopt(generation: u64) -> u32 {
+    let maps = Maps { generation };
+    let task = kernel::current();
+    if is_exempt(task) {
+        return ADOPTED_HOST;
     }
-    let epoch = bind_epoch(&maps);
+    let epoch = bind_epoch();
     let launcher = launcher_bits(task);
     let binding = nearest_binding(&maps);
     if binding.incarnation == 0 {
         // Without storage nothing can stick. A task outside every workload is none of our business; one inside is
-        // refused by the fault below.
+        // refused by its caller.
         if let Some(label) = kernel::task_storage(&LABELS, task, true) {
-            *label = fresh(UNBOUND, State::Host, epoch, launcher);
+            renew(label, UNBOUND, State::Host, epoch, launcher);
         }
-        return Ok(Standing::Host);
+        return ADOPTED_HOST;
     }
     // First, because what is known by then has to be kept on a stack that is full.
     let launcher =
         if launcher == 0 && is_launcher(&maps).unwrap_or(false) { program::LAUNCHER } else { launcher };
     let entering = launcher != 0;
     let state = if entering { State::Entering } else { State::Armed };
-    let label = kernel::task_storage(&LABELS, kernel::current(), true).ok_or(Fault::TaskStorage)?;
-    let head = maps.head(binding.slot).ok_or(Fault::Table)?;
-    *label = fresh(binding, state, epoch, launcher);
+    let Some(label) = kernel::task_storage(&LABELS, kernel::current(), true) else {
+        return ADOPTED_NOTHING;
+    };
+    renew(label, binding, state, epoch, launcher);
     if !entering {
         count(Counter::Armed);
     }
-    Ok(Standing::Workload(Subject {
-        maps,
-        slot: binding.slot,
-        incarnation: binding.incarnation,
-        head,
-        entering,
-        label,
-    }))
+    ADOPTED_POLICY
 }
 
-/// The label of a task that meets its first hook. Whatever it holds it has from before.
+/// Whether a task is under no policy in whichever cgroup: the kernel's threads, and the daemon, which whoever may write
+/// a workload's `cgroup.procs` could otherwise put under its policy.
+///
+/// Out of line for the stack's sake.
+#[inline(never)]
+fn is_exempt(task: Typed) -> bool {
+    task.get::<u32>(Field::TaskFlags) & PF_KTHREAD != 0 || own::is_keeper(task)
+}
+
+/// Makes a label that of a task which meets its first hook. Whatever it holds it has from before.
+///
+/// Field by field: what is written whole is cleared by a `memset` of single bytes first.
 #[inline(always)]
-const fn fresh(binding: Binding, state: State, epoch: u32, program: u32) -> Label {
-    Label {
-        slot: binding.slot,
-        incarnation: binding.incarnation,
-        state: state.code(),
-        bind_epoch: epoch,
-        arming: 0,
-        program,
-        script: 0,
-        content: Content::Any.code(),
-        inherited: 1,
-    }
+fn renew(label: &mut Label, binding: Binding, state: State, epoch: u32, program: u32) {
+    label.slot = binding.slot;
+    label.incarnation = binding.incarnation;
+    label.state = state.code();
+    label.bind_epoch = epoch;
+    label.arming = 0;
+    label.program = program;
+    label.script = 0;
+    label.content = Content::Any.code();
+    label.inherited = 1;
+    label.probing = 0;
+    label.looked = 0;
+    let [over_tcp, over_others] = &mut label.allowed;
+    over_tcp.generation = 0;
+    over_others.generation = 0;
 }
 
 /// Whether a task whose label does not hold is a launcher that the host started: [`program::RUNS_LAUNCHER`] bits.
@@ -306,17 +394,24 @@ fn launcher_bits(task: Typed) -> u32 {
     }
 }
 
-/// Gives an entering task the binding that its cgroup has by now. One that has none any more keeps what it had.
+/// Gives an entering task the binding that its cgroup has by now. One that has none any more keeps what it had. Global, like
+/// [`adopt`]; the result means nothing.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn follow_cgroup() {
-    let Some(maps) = Maps::in_force() else { return };
+extern "C" fn follow_cgroup() -> u32 {
+    let maps = Maps::in_force();
     let binding = nearest_binding(&maps);
     if binding.incarnation != 0
         && let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false)
     {
         label.slot = binding.slot;
         label.incarnation = binding.incarnation;
+        // The first program of a container is the workload itself, and one that nobody has admitted is not probed.
+        let runs =
+            !matches!(Origin::from_code(binding.origin), Some(Origin::Base | Origin::Container) | None);
+        label.probing = u32::from(runs);
     }
+    0
 }
 
 /// The binding of the task's cgroup or of its nearest bound ancestor; incarnation 0 if there is none. (Not an `Option`:
@@ -345,14 +440,14 @@ pub const UNBOUND: Binding = Binding { slot: 0, incarnation: 0, origin: Origin::
 /// A cgroup's binding, unless the policy it was bound to is gone.
 #[inline(always)]
 pub fn live_binding(maps: &Maps, cgroup: u64) -> Option<Binding> {
-    // SAFETY: entries are never changed in place by programs, and freed after a grace period.
+    // SAFETY: entries are freed after a grace period, and nothing but the origin is ever changed in place.
     let binding = *unsafe { BINDINGS.get(cgroup) }?;
     let head = maps.head(binding.slot)?;
     (head.incarnation == binding.incarnation).then_some(binding)
 }
 
-/// Whether the current task runs a trusted launcher's image in the host's mount namespace: what a runtime does and an
-/// attacker inside a workload, whose label came first, cannot.
+/// Whether the current task runs a trusted launcher's image and sees the host's files: what a runtime does and an attacker
+/// inside a workload, whose label came first, cannot.
 #[inline(always)]
 fn is_launcher(maps: &Maps) -> Result<bool, Fault> {
     let exe = exe_place()?;
@@ -364,7 +459,7 @@ fn is_launcher(maps: &Maps) -> Result<bool, Fault> {
 /// starts: the file of one, seen from the host, or a launcher's copy of itself. Returns whether it is.
 ///
 /// Runtimes run a copy of themselves that has no name (a memfd, a detached mount), so that the container cannot reach
-/// their file. In the host's mount namespace nobody but the launcher chooses what that is; a copy makes none, so what
+/// their file. Where the host's files are seen nobody but the launcher chooses what that is; a copy makes none, so what
 /// runs in the container's name cannot pass for one by starting `/proc/self/exe`.
 #[inline(never)]
 pub fn note_launcher(file: Typed) -> bool {
@@ -393,10 +488,14 @@ enum Launcher {
 
 #[inline(always)]
 fn launcher_started(file: Typed) -> Result<Launcher, Fault> {
-    if !in_host_mount_namespace()? {
+    if !sees_the_host() {
         return Ok(Launcher::No);
     }
-    let maps = Maps::in_force().ok_or(Fault::Table)?;
+    let maps = Maps::in_force();
+    // What a host starts, it starts again.
+    if cache::is_no_launcher(&maps, file) {
+        return Ok(Launcher::No);
+    }
     let Some(head) = maps.head(SLOT_LAUNCHERS) else {
         return Ok(Launcher::No);
     };
@@ -406,13 +505,17 @@ fn launcher_started(file: Typed) -> Result<Launcher, Fault> {
         return Ok(Launcher::Nameless);
     }
     let grant = decide::granted(&span.name(scratch), Rights::EXEC, head, &maps)?;
-    Ok(if grant.rights().contains(Rights::EXEC) { Launcher::Named } else { Launcher::No })
+    if grant.rights().contains(Rights::EXEC) {
+        return Ok(Launcher::Named);
+    }
+    cache::remember_no_launcher(&maps, file, scratch);
+    Ok(Launcher::No)
 }
 
 /// Whether the file at `place` is a launcher, seen from the host.
 #[inline(always)]
 fn launcher_at<P: Pointer>(maps: &Maps, place: Place<P>, scratch: &mut Scratch) -> Result<bool, Fault> {
-    if !in_host_mount_namespace()? {
+    if !sees_the_host() {
         return Ok(false);
     }
     let Some(head) = maps.head(SLOT_LAUNCHERS) else {
@@ -425,10 +528,70 @@ fn launcher_at<P: Pointer>(maps: &Maps, place: Place<P>, scratch: &mut Scratch) 
     Ok(decide::granted(&span.name(scratch), Rights::EXEC, head, maps)?.rights().contains(Rights::EXEC))
 }
 
+/// Whether the current task is in the host's mount namespace.
 #[inline(always)]
-fn in_host_mount_namespace() -> Result<bool, Fault> {
+pub fn in_host_mount_namespace() -> Result<bool, Fault> {
     let ns = kernel::current().follow(Field::TaskNsproxy).follow(Field::NsproxyMnt);
     Ok(ns.raw().get::<u32>(Field::MntNamespaceInum)? == kernel::host_mnt_ns())
+}
+
+/// Whether the current task sees files where the host has them: in the host's mount namespace, or in one that a service of
+/// the host was given (`PrivateTmp=`). Containers never do.
+///
+/// Such a namespace can only be changed by whoever could change the host's, and the root of its tree is the very directory
+/// that the first process has for its root. A container's is another one; and though a container that was given the host's
+/// root for a volume can make it its own root directory (`chroot`), it lies somewhere below the root of the tree then, or in
+/// a namespace that is not the task's.
+///
+/// What cannot be found out is no.
+#[inline(always)]
+fn sees_the_host() -> bool {
+    host_is_seen() != 0
+}
+
+/// The same as a number, from a global function like [`adopt`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn host_is_seen() -> u32 {
+    u32::from(matches!(try_sees_the_host(), Ok(true)))
+}
+
+#[inline(always)]
+fn try_sees_the_host() -> Result<bool, Fault> {
+    if in_host_mount_namespace()? {
+        return Ok(true);
+    }
+    let task = kernel::current();
+    let namespace = task.follow(Field::TaskNsproxy).follow(Field::NsproxyMnt).raw();
+    let owner = namespace.follow(Field::MntNamespaceUserNs)?;
+    if owner.get::<i32>(Field::UserNamespaceLevel)? != 0 {
+        return Ok(false);
+    }
+    let root = task.follow(Field::TaskFs).raw();
+    let hosts = kernel::first_process()?.follow(Field::TaskFs)?.follow(Field::FsRootDentry)?;
+    let mount = root.follow(Field::FsRootMnt)?.container(Field::MountVfs);
+    // The mount's own root too: another thread may change both halves of the root directory while they are read.
+    let is_hosts = root.follow(Field::FsRootDentry)? == hosts && mount.follow(Field::MountRoot)? == hosts;
+    Ok(is_hosts && mount.follow(Field::MountNs)? == namespace && is_outermost(mount)?)
+}
+
+/// Whether a mount is mounted on the root of its namespace's tree: on the root of the mount above it, and so on.
+#[inline(always)]
+fn is_outermost(mount: Raw) -> Result<bool, Fault> {
+    /// The root file system of the kernel, one that replaced it, and some more.
+    const MOST: u32 = 4;
+    let mut mount = mount;
+    for _ in 0..MOST {
+        let parent = mount.follow(Field::MountParent)?;
+        if parent == mount {
+            return Ok(true);
+        }
+        if mount.follow(Field::MountMountpoint)? != parent.follow(Field::MountRoot)? {
+            return Ok(false);
+        }
+        mount = parent;
+    }
+    Ok(false)
 }
 
 /// Where the current task's program lies.
@@ -487,7 +650,7 @@ pub fn inherit(child: Typed) -> Result<(), Fault> {
         if launcher != 0
             && let Some(label) = kernel::task_storage(&LABELS, child, true)
         {
-            *label = fresh(UNBOUND, State::Unknown, 0, launcher);
+            renew(label, UNBOUND, State::Unknown, 0, launcher);
         }
         return Ok(());
     }
@@ -508,8 +671,7 @@ pub fn is_armed() -> bool {
 
 /// Follows an exec past the point of no return: a launcher is what it has started, and a label that was to be armed is.
 #[inline(always)]
-pub fn commit() {
-    let Some(label) = kernel::task_storage(&LABELS, kernel::current(), false) else { return };
+fn commit(label: &mut Label) {
     if label.state == State::Armed.code() {
         return;
     }
@@ -518,9 +680,26 @@ pub fn commit() {
     if label.state == State::Entering.code() && label.arming != 0 {
         label.state = State::Armed.code();
         label.arming = 0;
+        note_start();
         count(Counter::Armed);
     } else {
         label.program |= starts >> LAUNCHER_SHIFT;
+    }
+}
+
+/// Notes that a program of the container whose cgroup the task is in has started: who enters from now on is not its first.
+///
+/// In place: the daemon replaces bindings whole, and one that it replaces meanwhile is not marked. Then probes are refused
+/// until something else has started.
+#[inline(always)]
+fn note_start() {
+    if let Some(binding) = BINDINGS.get_ptr_mut(kernel::cgroup_id()) {
+        // SAFETY: the entry is freed after a grace period; nobody but us changes it in place, and to this value only.
+        unsafe {
+            if (*binding).origin == Origin::Container.code() {
+                (*binding).origin = Origin::Started.code();
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use core::{
 use aya_ebpf::{helpers::generated::bpf_loop, maps::lpm_trie::Key as LpmKey};
 use enforcer_common::{
     abi::{
-        ARENA_CHUNK_CELLS, Control, Counter, ExactKey, Grant, Head, Pin, PinKey, PortRange, PortSpan,
+        ACCEPT_CELLS, ARENA_CHUNK_CELLS, Counter, ExactKey, Grant, Head, Pin, PinKey, PortRange, PortSpan,
         PrefixKey, Slot,
     },
     decide::{Step, Tables},
@@ -17,23 +17,24 @@ use enforcer_common::{
     maps::head_index,
 };
 
-use crate::maps::{ARENA, CONTROL, COUNTERS, EXACT, HEADS, PINS, PORTS, PREFIXES, PrefixData};
+use crate::{
+    maps::{ARENA, CONTROL, COUNTERS, EXACT, HEADS, PINS, PORTS, PREFIXES, PrefixData},
+    opaque::opaque,
+};
 
 /// The tables of the generation that was in force when the hook asked.
 #[derive(Clone, Copy)]
 pub struct Maps {
-    pub control: &'static Control,
     pub generation: u64,
 }
 
 impl Maps {
     /// Reads the generation word once; everything else of this decision hangs on that value.
     #[inline(always)]
-    pub fn in_force() -> Option<Self> {
-        let control: &'static Control = CONTROL.get(0)?;
-        // SAFETY: a live reference. Volatile, because user space swaps the word under us.
-        let generation = unsafe { ptr::read_volatile(&raw const control.generation) };
-        Some(Self { control, generation })
+    pub fn in_force() -> Self {
+        // SAFETY: a live map value. Volatile, because user space swaps the word under us.
+        let generation = unsafe { (&raw const (*CONTROL.address()).generation).read_volatile() };
+        Self { generation }
     }
 
     /// Whether the generation is in force still, and thus everything that was read of it up to now is whole: the
@@ -43,10 +44,10 @@ impl Maps {
     #[inline(always)]
     pub fn is_in_force(&self) -> bool {
         let now: u64;
-        // SAFETY: a live reference. Assembly that may touch any memory, so that no load before it is moved behind it:
+        // SAFETY: a live map value. Assembly that may touch any memory, so that no load before it is moved behind it:
         // LLVM has no fence for this target, not even one that only the compiler heeds.
         unsafe {
-            core::arch::asm!("{now} = *(u64 *)({word} + 0)", now = out(reg) now, word = in(reg) &raw const self.control.generation, options(nostack));
+            core::arch::asm!("{now} = *(u64 *)({word} + 0)", now = out(reg) now, word = in(reg) &raw const (*CONTROL.address()).generation, options(nostack));
         }
         now == self.generation
     }
@@ -73,9 +74,27 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn cell(&self, index: u32) -> Option<u16> {
-        let chunk = ARENA.get(index / ARENA_CHUNK_CELLS)?;
-        Some(chunk.cells[(index % ARENA_CHUNK_CELLS) as usize])
+    fn cell(&self, index: u64) -> Option<u16> {
+        // No index has 37 bits: states and classes are cells and bytes.
+        let chunk = ARENA.get((index / u64::from(ARENA_CHUNK_CELLS)) as u32)?;
+        Some(chunk.cells[(index % u64::from(ARENA_CHUNK_CELLS)) as usize])
+    }
+
+    #[inline(always)]
+    fn accept_row(&self, index: u64) -> Option<[u16; ACCEPT_CELLS as usize]> {
+        let within = opaque(index % u64::from(ARENA_CHUNK_CELLS)) as usize;
+        if within > (ARENA_CHUNK_CELLS - ACCEPT_CELLS) as usize {
+            return Some([
+                self.cell(index)?,
+                self.cell(index + 1)?,
+                self.cell(index + 2)?,
+                self.cell(index + 3)?,
+            ]);
+        }
+        let chunk = ARENA.get((index / u64::from(ARENA_CHUNK_CELLS)) as u32)?;
+        // SAFETY: the row lies within the chunk, just checked.
+        let row = unsafe { chunk.cells.as_ptr().add(within).cast::<[u16; ACCEPT_CELLS as usize]>().read() };
+        Some(row)
     }
 
     #[inline(always)]
@@ -91,7 +110,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn hash_key(&self) -> Key {
-        Key(self.control.hash_key)
+        // SAFETY: a live map value. Volatile, because the compiler does not know who writes it: an installation, before it
+        // puts any generation in force.
+        Key(unsafe { (&raw const (*CONTROL.address()).hash_key).read_volatile() })
     }
 
     #[inline(always)]
@@ -111,6 +132,8 @@ pub fn repeat<S: Step>(times: u32, step: &mut S) {
 extern "C" fn callback<S: Step>(index: u64, step: *mut c_void) -> c_long {
     // SAFETY: `repeat` passes a live, exclusive `S`.
     let step = unsafe { &mut *step.cast::<S>() };
+    // SAFETY: `bpf_loop` counts below the `u32` that it is given.
+    unsafe { core::hint::assert_unchecked(index <= u64::from(u32::MAX)) };
     match step.step(index as u32) {
         ControlFlow::Continue(()) => 0,
         ControlFlow::Break(()) => 1,

@@ -122,7 +122,15 @@ impl Hierarchy {
         metadata.is_dir().then(|| metadata.ino())
     }
 
-    fn directory(&self, path: &[u8]) -> PathBuf {
+    /// Where it is mounted.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory of the cgroup with this path.
+    #[must_use]
+    pub fn directory(&self, path: &[u8]) -> PathBuf {
         let relative = path.strip_prefix(b"/").unwrap_or(path);
         self.root.join(Path::new(std::ffi::OsStr::from_bytes(relative)))
     }
@@ -159,6 +167,32 @@ pub fn mount_point(mountinfo: &str, fs_type: &str) -> Option<String> {
             .then(|| mount.split(' ').nth(4).map(unescape))
             .flatten()
     })
+}
+
+/// A mount of our namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Where it is.
+    pub point: PathBuf,
+    /// The number of its file system, as the kernel keeps it.
+    pub device: u32,
+}
+
+/// The mounts of our namespace, in the order in which they were made.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn mounts() -> io::Result<Vec<Mount>> {
+    Ok(fs::read_to_string("/proc/self/mountinfo")?.lines().filter_map(mount).collect())
+}
+
+fn mount(line: &str) -> Option<Mount> {
+    /// `MINORBITS`.
+    const MINOR_BITS: u32 = 20;
+    let mut words = line.split(' ').skip(2);
+    let (major, minor) = words.next()?.split_once(':')?;
+    let device = major.parse::<u32>().ok()? << MINOR_BITS | minor.parse::<u32>().ok()?;
+    Some(Mount { point: unescape(words.nth(1)?).into(), device })
 }
 
 /// Undoes the octal escapes of mountinfo for the characters that it escapes.
@@ -240,6 +274,9 @@ mod tests {
                     32 25 0:28 / /sys/fs/cgroup\\040two rw,nosuid shared:9 - cgroup2 cgroup2 rw\n";
         assert_eq!(mount_point(info, "cgroup2").as_deref(), Some("/sys/fs/cgroup two"));
         assert_eq!(mount_point(info, "bpf"), None);
+        let found: Vec<_> = info.lines().filter_map(mount).collect();
+        assert_eq!(found[1], Mount { point: "/sys/fs/cgroup two".into(), device: 28 });
+        assert_eq!(mount("40 1 8:17 / /mnt rw - ext4 /dev/sdb1 rw").unwrap().device, 8 << 20 | 17);
     }
 
     #[test]

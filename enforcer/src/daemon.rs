@@ -27,7 +27,7 @@ use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
     sync::mpsc::unbounded_channel,
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::{Instant, MissedTickBehavior},
 };
 
@@ -35,7 +35,10 @@ use crate::{
     admission::{RecordError, Refusal},
     bundle::verify::{Candidate, Trust},
     cgroups::Hierarchy,
-    containers::control::{Control, Desk},
+    containers::{
+        control::{Control, Desk},
+        strays::Strays,
+    },
     custody::{self, Finding},
     events::{
         admission::Consequence,
@@ -52,11 +55,12 @@ use crate::{
         btf::KernelTypes,
         load::{Object, SetUp},
         maps::{BpfMaps, Maps as _, open_events},
+        own,
         pin::Pins,
         state::StateFile,
     },
     projected::Projected,
-    session::{DaemonLock, Lock, Put, Session},
+    session::{DaemonLock, Lock, Put, Session, SessionError},
     sys,
 };
 
@@ -127,6 +131,7 @@ fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
     let taken = custody::take_at_start(&config.intake, &report, fits, holds_policies)?;
     let attached = attach::start(&types, &config.set_up, &config.pins)
         .context("enforcement cannot be turned on; `enforcer probe` tells what this machine lacks")?;
+    own::protect(&config.pins, &places(config)).context("what is the enforcer's own cannot be protected")?;
     announce(&attached);
     let mut session = Session::open(lock, &config.runtime, &config.pins)?;
     if let Some(taken) = taken {
@@ -135,6 +140,21 @@ fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
         log_put(&taken, &put);
     }
     Ok(attached)
+}
+
+/// What no workload gets at, whatever its policy says, besides pins and the daemon itself.
+fn places(config: &Config) -> Vec<own::Place> {
+    let Intake { anchors, places, .. } = &config.intake;
+    let secrets = [own::CONFIGURATION.into(), anchors.clone(), places.state.clone(), places.runtime.clone()];
+    let mut ours: Vec<_> =
+        secrets.into_iter().chain([config.runtime.clone()]).map(own::Place::secret).collect();
+    ours.extend(std::env::current_exe().ok().map(own::Place::record));
+    // Of logs the directory, as they are rotated, if it is ours alone. Whoever ships them reads them.
+    ours.extend(config.event_log.as_deref().map(|log| {
+        let directory = default_event_log().parent().filter(|directory| log.starts_with(directory));
+        own::Place::record(directory.unwrap_or(log).to_owned())
+    }));
+    ours
 }
 
 async fn serve(
@@ -166,7 +186,9 @@ async fn serve(
     };
     let desk = Desk { runtime: config.runtime.clone(), pins: config.pins.clone() };
     let _control = Control::start(desk, report)?;
-    report_unadmitted(config, &pipeline);
+    let (mut strays, mut looking) = (Strays::default(), None);
+    strays.are_due(Instant::now().into(), maps.control()?.generation);
+    report_strays(&mut strays, look_for_strays(&config.runtime, &config.pins), &pipeline);
     let heartbeat = Heartbeat::start(&config.runtime)
         .with_context(|| format!("cannot write into {}", config.runtime.display()))?;
 
@@ -190,6 +212,12 @@ async fn serve(
                 if losses.has_missed_bindings(&maps) {
                     rebind(config);
                 }
+                if looking.is_none()
+                    && maps.control().is_ok_and(|control| strays.are_due(Instant::now().into(), control.generation))
+                {
+                    let (runtime, pins) = (config.runtime.clone(), config.pins.clone());
+                    looking = Some(tokio::task::spawn_blocking(move || look_for_strays(&runtime, &pins)));
+                }
                 if projected.has_changed() {
                     tracing::info!("the policies' directory was replaced");
                     reload(config, &pipeline);
@@ -207,7 +235,17 @@ async fn serve(
             Some(record) = containers.recv() => pipeline.report(Record::Container(Box::new(record))),
             found = finished(&mut checking) => {
                 checking = None;
+                let found = found.unwrap_or_else(|error| {
+                    Finding::Changed(Box::new(Refusal::Records(RecordError::Check(error.to_string()))))
+                });
                 follow(config, found, &pipeline);
+            }
+            found = finished(&mut looking) => {
+                looking = None;
+                match found {
+                    Ok(found) => report_strays(&mut strays, found, &pipeline),
+                    Err(error) => tracing::error!(%error, "a look for unadmitted containers broke off"),
+                }
             }
             _ = hangup.recv() => reload(config, &pipeline),
             _ = terminate.recv() => break,
@@ -225,12 +263,10 @@ async fn serve(
     Ok(())
 }
 
-/// The result of the check that is under way, once there is one.
-async fn finished(checking: &mut Option<JoinHandle<Finding>>) -> Finding {
-    match checking {
-        Some(handle) => handle.await.unwrap_or_else(|error| {
-            Finding::Changed(Box::new(Refusal::Records(RecordError::Check(error.to_string()))))
-        }),
+/// The result of the work that is under way, once there is one.
+async fn finished<T>(work: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match work {
+        Some(handle) => handle.await,
         None => std::future::pending().await,
     }
 }
@@ -433,14 +469,16 @@ fn rebind(config: &Config) {
     }
 }
 
-/// Says which containers run that nobody has asked for: their runtime has no hook, or they were there before it had.
-fn report_unadmitted(config: &Config, pipeline: &Pipeline) {
-    let result = Lock::acquire(&config.runtime)
-        .and_then(|lock| Session::open(lock, &config.runtime, &config.pins))
-        .and_then(|session| session.unadmitted());
-    match result {
+/// Which containers run that nobody has asked for: their runtime has no hook, or they were there before it had.
+fn look_for_strays(runtime: &Path, pins: &Pins) -> Result<Vec<Vec<u8>>, SessionError> {
+    Session::open(Lock::acquire(runtime)?, runtime, pins)?.unadmitted()
+}
+
+/// Says which of them have not been there before.
+fn report_strays(strays: &mut Strays, found: Result<Vec<Vec<u8>>, SessionError>, pipeline: &Pipeline) {
+    match found {
         Ok(found) => {
-            for cgroup in found {
+            for cgroup in strays.news(found) {
                 let record = ContainerRecord::unadmitted(&cgroup);
                 tracing::warn!(cgroup = record.cgroup, "UNBOUND: nobody has admitted this container");
                 pipeline.report(Record::Container(Box::new(record)));

@@ -78,14 +78,25 @@ const HEAVY: &[&str] = &["containers", "heavy", "software"];
 /// Series on which heavy suites run: what distributions have now.
 const HEAVY_ON: &[&str] = &["6.12"];
 
+/// The suite of the daemon as a service, and series on which it runs: the oldest, the newest, and what distributions have.
+/// What a series in between does differently the suites `kernel` and `bypass` find, which run on all.
+const SERVICE: &str = "systemd";
+const SERVICE_ON: &[&str] = &["6.1", "6.12", "7.3"];
+
 /// Whether a suite is part of the matrix on this kernel. Suites with one of [`HEAVY`] in their name take an emulated
 /// processor minutes, and what they test depends on the kernel least of all: they run on [`HEAVY_ON`] only.
 pub(crate) fn runs_on(suite: &str, kernel: &str) -> bool {
-    let heavy = suite.split('_').any(|word| HEAVY.contains(&word));
+    let series = if suite.split('_').any(|word| HEAVY.contains(&word)) {
+        HEAVY_ON
+    } else if suite == SERVICE {
+        SERVICE_ON
+    } else {
+        return true;
+    };
     let on = |series: &&str| {
         kernel.strip_prefix(*series).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    !heavy || HEAVY_ON.iter().any(on)
+    series.iter().any(on)
 }
 
 /// Runs all jobs; rows come back in the order of the jobs.
@@ -386,6 +397,8 @@ mod tests {
         assert_eq!(on("systemd_software"), [false, true, false, false, false]);
         assert_eq!(on("systemd_containers"), [false, true, false, false, false]);
         assert_eq!(on("systemd_containers_cri"), [false, true, false, false, false]);
+        assert_eq!(on("systemd"), [true, true, false, true, false]);
+        assert_eq!(on("systemd_trust"), [true; 5]);
         assert_eq!(on("heavyweight"), [true; 5]);
     }
 

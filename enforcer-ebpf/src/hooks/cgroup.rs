@@ -34,8 +34,8 @@ pub fn task_alloc(ctx: LsmContext) -> i32 {
     }
 }
 
-/// Binds a new cgroup: inside a container that was admitted, to the container's policy; else to the policy whose selector
-/// names it; else to its parent's.
+/// Binds a new cgroup: inside a container that was admitted, to the container's policy; made by a task under a policy, to
+/// its parent's; else to the policy whose selector names it; else to its parent's.
 #[btf_tracepoint(function = "cgroup_mkdir")]
 pub fn cgroup_mkdir(ctx: BtfTracePointContext) {
     let cgroup = traced(&ctx, 0).raw();
@@ -59,15 +59,19 @@ fn bind(cgroup: Raw, path: Typed) -> Result<bool, Fault> {
     if !is_unified(cgroup)? {
         return Ok(false);
     }
-    let maps = Maps::in_force().ok_or(Fault::Table)?;
+    let maps = Maps::in_force();
     let id = id_of(cgroup)?;
     let inherited = parent_binding(&maps, cgroup)?;
-    // A labelled task cannot choose another policy by choosing a name, and a container has one policy.
-    let keeps = inherited.origin == Origin::Container.code() || subject::is_armed();
-    let selected = if keeps { subject::UNBOUND } else { select(&maps, path)? };
-    let binding = if selected.incarnation == 0 { inherited } else { selected };
+    let in_container = inherited.is_container();
+    // A labelled task cannot choose another policy by choosing a name, not even for the time after the next installation.
+    let by_workload = subject::is_armed();
+    let selected = if in_container || by_workload { subject::UNBOUND } else { select(&maps, path)? };
+    let mut binding = if selected.incarnation == 0 { inherited } else { selected };
     if binding.incarnation == 0 {
         return Ok(false);
+    }
+    if by_workload && !in_container {
+        binding.origin = Origin::Workload.code();
     }
     BINDINGS.insert(id, binding, 0).map_err(|_| Fault::Binding)?;
     Ok(true)
@@ -125,9 +129,7 @@ pub fn cgroup_rmdir(ctx: BtfTracePointContext) {
 #[btf_tracepoint(function = "cgroup_attach_task")]
 pub fn cgroup_attach_task(ctx: BtfTracePointContext) {
     let cgroup = traced(&ctx, 0).raw();
-    if matches!(is_unified(cgroup), Ok(true))
-        && let Some(attaches) = ATTACHES.get_ptr_mut(0)
-    {
-        atomic_add_u32(attaches, 1);
+    if matches!(is_unified(cgroup), Ok(true)) {
+        atomic_add_u32(ATTACHES.address(), 1);
     }
 }

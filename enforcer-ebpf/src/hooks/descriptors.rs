@@ -17,10 +17,10 @@ use enforcer_common::{
 
 use super::file::{has_content, judge_handed_owner, needed_by_mode};
 use crate::{
-    control::{PASS, Point, refused},
+    control::{PASS, Point, refused, refused_blindly},
     kernel::{self, Raw},
     name::{self, Place},
-    subject::{self, Standing, Subject},
+    subject::{Asker, Subject},
     tables::repeat,
 };
 
@@ -32,14 +32,23 @@ const MAX_DESCRIPTORS: u32 = 1 << 16;
 /// decided, and before the point of no return. (Oldest kernel: 5.8.)
 #[lsm(hook = "bprm_creds_from_file")]
 pub fn bprm_creds_from_file(_: LsmContext) -> i32 {
-    match subject::current() {
-        Ok(Standing::Workload(subject)) if subject.brings_descriptors() => match judge(&subject) {
-            Ok(verdict) => verdict,
-            Err(fault) => POINT.fault(&subject, Rights::READ, fault),
-        },
-        Ok(_) => PASS,
-        Err(fault) => POINT.stranded(fault),
+    let asker = Asker::current();
+    if asker.is_host() {
+        return PASS;
     }
+    asker.stand(
+        || PASS,
+        refused_blindly,
+        |subject| {
+            if !subject.brings_descriptors() {
+                return PASS;
+            }
+            match judge(&subject) {
+                Ok(verdict) => verdict,
+                Err(fault) => POINT.fault(&subject, Rights::READ, fault),
+            }
+        },
+    )
 }
 
 #[inline(always)]

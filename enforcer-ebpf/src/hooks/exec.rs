@@ -23,10 +23,12 @@ use super::{
     pointer,
 };
 use crate::{
-    control::{PASS, Point, mode_of},
+    cache,
+    control::{Ask, PASS, Point, mode_of, refused_blindly},
     kernel::{self, Typed},
-    name::{self, Place},
-    subject::{self, Standing, Subject},
+    name::{self, Name, Place},
+    subject::{self, Asker, Subject},
+    tables::Maps,
 };
 
 const POINT: Point = Point::new(Hook::BprmCheckSecurity, Family::Exec);
@@ -39,38 +41,41 @@ const DIGEST_POINT: Point = Point::new(Hook::BprmCheckDigest, Family::Exec);
 #[lsm(hook = "bprm_check_security")]
 pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     let file = pointer(&ctx, 0).follow(Field::BprmFile);
-    match subject::current() {
-        Ok(Standing::Host) => {
-            subject::note_launcher(file);
-            PASS
-        }
-        Ok(Standing::Workload(subject)) => {
-            if subject.is_content(Content::Due) {
-                // Nobody has looked at the script whose interpreter this is.
-                subject.set_content(Content::Any);
-                return POINT.fault(&subject, Rights::EXEC, Fault::Digest);
-            }
-            subject.set_content(Content::Any);
-            let mut subject = subject;
-            if subject.entering {
-                if subject::note_launcher(file) {
-                    subject.set_arming(false);
-                    return PASS;
-                }
-                subject.set_arming(true);
-                // A runtime enters a container before the container is bound, and starts its program afterwards.
-                if !subject.settle() {
-                    return POINT.fault(&subject, Rights::EXEC, Fault::Table);
-                }
-            }
-            judge_program(&subject, Place::of_file(file))
-        }
-        Err(fault) => POINT.stranded(fault),
+    let host = || {
+        subject::note_launcher(file);
+        PASS
+    };
+    let asker = Asker::current();
+    if asker.is_host() {
+        return host();
     }
+    asker.stand(host, refused_blindly, |subject| judge_start(subject, file))
 }
 
 #[inline(always)]
-fn judge_program(subject: &Subject, place: Place) -> i32 {
+fn judge_start(mut subject: Subject, file: Typed) -> i32 {
+    if subject.is_content(Content::Due) {
+        // Nobody has looked at the script whose interpreter this is.
+        subject.set_content(Content::Any);
+        return POINT.fault(&subject, Rights::EXEC, Fault::Digest);
+    }
+    subject.set_content(Content::Any);
+    if subject.entering {
+        if subject::note_launcher(file) {
+            subject.set_arming(false);
+            return PASS;
+        }
+        subject.set_arming(true);
+        // A runtime enters a container before the container is bound, and starts its program afterwards.
+        if !subject.settle() {
+            return POINT.fault(&subject, Rights::EXEC, Fault::Table);
+        }
+    }
+    judge_program(&subject, file)
+}
+
+#[inline(always)]
+fn judge_program(subject: &Subject, file: Typed) -> i32 {
     // The new image would have an executable heap and stack.
     if kernel::read_implies_exec() {
         let verdict = anonymous(memory_point(Hook::BprmCheckSecurity), subject);
@@ -78,13 +83,25 @@ fn judge_program(subject: &Subject, place: Place) -> i32 {
             return verdict;
         }
     }
+    let has_interpreters = subject.head.content & abi::content::INTERPRETERS != 0;
+    // What is remembered of a program says neither whether it is an interpreter nor what it holds; pinned programs are not
+    // allowed by name, and so not remembered.
+    if !has_interpreters && cache::allows(subject.claim(), file, Rights::EXEC) {
+        subject.set_program(subject.program() & !program::NEXT);
+        if subject.entering {
+            // What is remembered the workload itself may start.
+            subject.set_probing(false);
+        }
+        return PASS;
+    }
+    let place = Place::of_file(file);
     // A script comes first and its interpreter last, so what is found out last holds.
     match interpreter::is_interpreter(subject, place) {
         Ok(true) => subject.set_program(subject.program() | program::NEXT),
         Ok(false) => subject.set_program(subject.program() & !program::NEXT),
         Err(fault) => return POINT.fault(subject, Rights::EXEC, fault),
     }
-    judge_by_name(subject, place)
+    judge_by_name(subject, file)
 }
 
 /// Judges a question: an interpreter asks whether the kernel would start the script that it was told to run, and takes
@@ -102,29 +119,48 @@ pub fn bprm_creds_for_exec(ctx: LsmContext) -> i32 {
     })
 }
 
-/// As [`Point::decide_place`], but leaves pinned programs to [`bprm_check_digest`].
+/// As [`Point::decide_file`], but leaves pinned programs to [`bprm_check_digest`], and lets who enters from outside start
+/// what is listed for probes.
 #[inline(always)]
-fn judge_by_name(subject: &Subject, place: Place) -> i32 {
+fn judge_by_name(subject: &Subject, file: Typed) -> i32 {
     let scratch = match name::scratch() {
         Ok(scratch) => scratch,
         Err(fault) => return POINT.fault(subject, Rights::EXEC, fault),
     };
-    let span = match name::of_place(place, false, scratch) {
+    let span = match name::of_place(Place::of_file(file), false, scratch) {
         Ok(span) => span,
         Err(fault) => return POINT.fault(subject, Rights::EXEC, fault),
     };
     let name = span.name(scratch);
-    let request = match span.unnamed() {
-        None => Request::Object { name: &name, needed: Rights::EXEC },
-        Some(why) => Request::Unnamed { name: &name, why, needed: Rights::EXEC },
-    };
-    let decision = decide::decide(&request, subject.head, &subject.maps);
+    let (unnamed, needed) = (span.unnamed(), subject.needed_to_start());
+    let decision = decide::decide(&request_to_start(&name, unnamed, needed), subject.head, &subject.maps);
+    let as_probe = matches!(decision.verdict, Verdict::Allow) && matches!(decision.reason, Reason::Probe);
+    if subject.entering {
+        subject.set_probing(as_probe);
+    }
+    if as_probe {
+        // Nobody but `execve` may map it.
+        subject.set_content(Content::Checked);
+        return PASS;
+    }
     if matches!(decision.reason, Reason::Digest) {
         scratch.keep(span);
         subject.set_content(Content::Due);
         return PASS;
     }
-    POINT.conclude(subject, &request, decision)
+    if unnamed.is_none() && matches!(decision.verdict, Verdict::Allow) {
+        cache::remember(subject, file, Rights::EXEC, scratch);
+    }
+    // Whoever starts it, it is a program.
+    POINT.conclude(subject, &request_to_start(&name, unnamed, Rights::EXEC), decision)
+}
+
+#[inline(always)]
+fn request_to_start(name: &Name, unnamed: Option<Reason>, needed: Rights) -> Ask<'_> {
+    match unnamed {
+        None => Request::Object { name, needed },
+        Some(why) => Request::Unnamed { name, why, needed },
+    }
 }
 
 /// How often to decide when policies change under a decision. One takes microseconds, a change milliseconds. Two, because
@@ -146,21 +182,18 @@ pub fn bprm_check_digest(ctx: LsmContext) -> i32 {
         return PASS;
     }
     let file = pointer(&ctx, 0).follow(Field::BprmFile);
-    // Opaque, so that the verifier need not follow what comes after for each value: 6.1 would not get to the end.
-    let mut seen = kernel::opaque(u64::from(look_at_verity(file))) as u32;
+    // Untold, also because 6.1 would not get to the end if it followed what comes after for each value.
+    let any = Maps::in_force().generation;
+    let mut seen = kernel::untold(u64::from(look_at_verity(file)), any) as u32;
     let mut answer = settle(seen);
     if answer.0 == Answer::UNREAD.0 {
-        seen = kernel::opaque(u64::from(seen | read(file))) as u32;
+        seen = kernel::untold(u64::from(seen | read(file)), any) as u32;
         answer = settle(seen);
     }
     // Whatever comes of it, nothing is due any more; only a start that goes on is noted.
     subject::forget_content();
     // Without a label that leads to a policy, the operator removed the policy meanwhile.
-    subject::with_label(
-        PASS,
-        || DIGEST_POINT.stranded(Fault::Table),
-        |subject| conclude_content(subject, seen, answer),
-    )
+    subject::with_label(PASS, refused_blindly, |subject| conclude_content(subject, seen, answer))
 }
 
 /// Judges until policies hold still.

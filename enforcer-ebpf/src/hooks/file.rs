@@ -19,6 +19,7 @@ use crate::{
     control::{PASS, Point, privilege},
     kernel::{self, Raw, Typed},
     name::{self, Place},
+    own,
     subject::{self, Claim, Subject},
 };
 
@@ -74,15 +75,16 @@ const fn file_point(hook: Hook) -> Point {
 /// Rights that an open file's mode stands for. An access mode of 3 opens for ioctl only but asks for both.
 #[inline(always)]
 pub const fn needed_by_mode(mode: u32) -> Rights {
-    let mut needed = Rights::NONE;
-    if mode & FMODE_READ != 0 {
-        needed = needed.union(Rights::READ);
-    }
-    if mode & FMODE_WRITE != 0 {
-        needed = needed.union(Rights::WRITE);
-    }
+    let needed = Rights(((mode & (FMODE_READ | FMODE_WRITE)) << RIGHTS_OF_MODE) as u16);
     if needed.is_empty() { Rights::READ.union(Rights::WRITE) } else { needed }
 }
+
+/// How far the bits of the rights are from those of the mode, which are in the same order.
+const RIGHTS_OF_MODE: u32 = 2;
+const _: () = assert!(
+    Rights::READ.0 as u32 == FMODE_READ << RIGHTS_OF_MODE
+        && Rights::WRITE.0 as u32 == FMODE_WRITE << RIGHTS_OF_MODE
+);
 
 /// An open that is going on.
 #[derive(Clone, Copy)]
@@ -101,10 +103,16 @@ impl Open {
         Self { mode, flags }
     }
 
-    /// Whether the kernel opens what somebody starts, or for itself.
+    /// Whether the kernel opens what somebody starts.
+    #[inline(always)]
+    const fn is_start(self) -> bool {
+        self.flags & FMODE_EXEC != 0
+    }
+
+    /// Whether the kernel opens it for itself.
     #[inline(always)]
     const fn is_by_kernel(self) -> bool {
-        self.mode & FMODE_NOACCOUNT != 0 || self.flags & FMODE_EXEC != 0
+        self.mode & FMODE_NOACCOUNT != 0
     }
 
     #[inline(always)]
@@ -145,23 +153,25 @@ pub fn file_open(ctx: LsmContext) -> i32 {
     let point = file_point(Hook::FileOpen);
     let is_answered = |claim: Claim<'_>| {
         let open = Open::of(file);
-        open.is_by_kernel()
-            || (open.is_plain(claim.label.program) && cache::allows(claim, file, open.needed()))
+        // What the kernel opens for itself is judged no further than whether it is ours.
+        open.is_start()
+            || (open.is_plain(claim.label.program)
+                && !open.is_by_kernel()
+                && cache::allows(claim, file, open.needed()))
     };
     point.judge_unless(is_answered, |subject| {
         let open = Open::of(file);
-        if open.is_by_kernel() {
+        // By adopted tasks, which were not asked above.
+        if open.is_start() {
             return PASS;
         }
         let program = subject.program();
         let (mut needed, temporary) = (open.needed(), open.is_temporary());
-        let is_plain = open.is_plain(program);
-        if is_process_handle(file) || (kernel::acts_for_another() && is_on_internal_mount(file)) {
+        let is_ours = own::holds_file(file);
+        if !is_ours && (open.is_by_kernel() || is_nobodys(file, program)) {
             return PASS;
         }
-        if program & program::SEEKING == 0 && is_anonymous_pipe(file) {
-            return PASS;
-        }
+        let point = point.owned(is_ours);
         let place = Place::of_file(file);
         let scratch = match name::scratch() {
             Ok(scratch) => scratch,
@@ -171,7 +181,9 @@ pub fn file_open(ctx: LsmContext) -> i32 {
             Ok(span) => span,
             Err(fault) => return point.fault(subject, needed, fault),
         };
-        if is_plain {
+        // Looked at again, for the stack's sake.
+        let open = Open::of(file);
+        if open.is_plain(program) {
             return point.decide_named_file(subject, file, span, scratch, needed);
         }
         let interprets = program & program::INTERPRETER != 0 && open.reads() && !is_directory(file);
@@ -184,6 +196,14 @@ pub fn file_open(ctx: LsmContext) -> i32 {
         }
         verdict
     })
+}
+
+/// Whether opening it is not for policies to judge, because it leads nowhere or somebody else was asked.
+#[inline(always)]
+fn is_nobodys(file: Typed, program: u32) -> bool {
+    is_process_handle(file)
+        || (kernel::acts_for_another() && is_on_internal_mount(file))
+        || (program & program::SEEKING == 0 && is_anonymous_pipe(file))
 }
 
 #[inline(always)]
@@ -249,7 +269,7 @@ pub fn file_receive(ctx: LsmContext) -> i32 {
         if cache::allows(subject.claim(), file, needed) {
             return PASS;
         }
-        point.decide_file(subject, file, needed)
+        point.owned(own::holds_file(file)).decide_file(subject, file, needed)
     })
 }
 
@@ -391,15 +411,22 @@ fn change(point: Point, path: Typed) -> i32 {
 /// A change of an object of which the hook has the dentry alone.
 #[inline(always)]
 fn change_dentry(hook: Hook, dentry: Typed) -> i32 {
+    change_dentry_if(hook, dentry, true)
+}
+
+/// The same, which policies judge only if `is_judged`.
+#[inline(always)]
+fn change_dentry_if(hook: Hook, dentry: Typed, is_judged: bool) -> i32 {
     let point = file_point(hook);
     point.judge(|subject| {
+        let is_ours = own::holds(dentry);
         // Overlayfs does to the file below, with its mounter's credentials, what was judged on its own file just
         // before. A task cannot bring this about: `access(2)` changes nothing, and other credentials for `io_uring`
         // are a privilege.
-        if kernel::acts_for_another() {
+        if !is_ours && (!is_judged || kernel::acts_for_another()) {
             return PASS;
         }
-        point.decide_dentry(subject, dentry, Rights::WRITE)
+        point.owned(is_ours).decide_dentry(subject, dentry, Rights::WRITE)
     })
 }
 
@@ -450,10 +477,8 @@ pub fn inode_setattr(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn judge_times(dentry: Typed, change: Typed) -> i32 {
     let valid = change.get::<u32>(Field::IattrValid);
-    if valid & (ATTR_ATIME | ATTR_MTIME) == 0 || valid & ATTR_SIZE != 0 {
-        return PASS;
-    }
-    change_dentry(Hook::InodeSetattr, dentry)
+    let is_judged = valid & (ATTR_ATIME | ATTR_MTIME) != 0 && valid & ATTR_SIZE == 0;
+    change_dentry_if(Hook::InodeSetattr, dentry, is_judged)
 }
 
 /// Judges by whom a file's owner is set, and what it is sent, as nobody can tell where the signal is sent: that may be

@@ -3,19 +3,20 @@
 //! An interpreter is told what to run by its arguments, and then opens it. Both are judged: options before the script
 //! must be listed (`-c` hands over code, and `-` reads it from standard input), and until the script has been opened,
 //! whatever the interpreter reads must be listed as code. After that its script decides what it reads, but files that
-//! look like modules still have to be listed.
+//! look like modules still have to be listed. So must be those variables of its environment that carry code, or lead to
+//! some ([`environment`]).
 //!
-//! The arguments lie on the new program's stack, where they cannot change before it runs: the old image and its other
-//! threads are gone, and the new one has not run an instruction.
+//! Arguments and environment lie on the new program's stack, one string behind the other, where they cannot change
+//! before it runs: the old image and its other threads are gone, and the new one has not run an instruction.
 
 use core::ops::ControlFlow;
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use enforcer_common::{
-    abi::{ExactKey, content, program},
-    decide::{self, Request, Step, Tables, Text},
+    abi::{content, program},
+    decide::{self, Request, Step, Text},
+    environment,
     field::Field,
-    hash::Sip,
     hook::Hook,
     rights::Rights,
     verdict::{Family, Fault},
@@ -24,16 +25,19 @@ use enforcer_common::{
 use super::pointer;
 use crate::{
     control::{PASS, Point},
-    kernel::{self, Raw},
-    name::{self, Name, Place, Scratch, Span},
-    subject::{self, Standing, Subject},
+    kernel::{self, Raw, Typed},
+    name::{self, Place, Scratch, Span, Strings},
+    subject::{Asker, Subject},
     tables::repeat,
 };
 
 /// Most arguments that are looked at. A script behind more options than that is refused.
 const MAX_ARGUMENTS: u32 = 64;
-/// Longest option that can be listed, in words of eight bytes.
-const OPTION_WORDS: u32 = 8;
+/// Most strings on the stack that are gone through, pieces of long ones counted. An interpreter with more than that is
+/// refused: it takes over a hundred thousand arguments or variables, or half a gigabyte of them.
+const MAX_PIECES: u32 = 1 << 17;
+/// Longest option that can be listed, in bytes.
+const OPTION_MAX: u32 = 64;
 
 /// Whether the program at `place` is an interpreter.
 ///
@@ -53,10 +57,18 @@ pub fn is_interpreter(subject: &Subject, place: Place) -> Result<bool, Fault> {
 /// after the point of no return and before the new image is mapped. (Oldest kernel: 5.7.)
 #[lsm(hook = "bprm_committed_creds")]
 pub fn bprm_committed_creds(ctx: LsmContext) -> i32 {
-    subject::commit();
-    let Ok(Standing::Workload(subject)) = subject::current() else {
+    let mut asker = Asker::current();
+    asker.commit();
+    if asker.is_host() {
         return PASS;
-    };
+    }
+    // This hook cannot refuse, and what cannot be told here is refused by the next one.
+    asker.stand(|| PASS, || PASS, |subject| note_program(&subject, pointer(&ctx, 0)))
+}
+
+/// Notes what an armed task runs from now on.
+#[inline(always)]
+fn note_program(subject: &Subject, bprm: Typed) -> i32 {
     if !subject.entering {
         // Judged by `bprm_creds_from_file`; else we were not here.
         subject.forget_inheritance();
@@ -66,53 +78,77 @@ pub fn bprm_committed_creds(ctx: LsmContext) -> i32 {
         return PASS;
     }
     subject.set_program(program::INTERPRETER | program::SEEKING);
-    let bprm = pointer(&ctx, 0);
-    if judge_arguments(&subject, bprm.get(Field::BprmP), bprm.get(Field::BprmArgc)) != PASS {
+    let strings = Strings {
+        at: bprm.get(Field::BprmP),
+        count: bprm.get(Field::BprmArgc),
+        arguments: bprm.get(Field::BprmArgc),
+        variables: bprm.get(Field::BprmEnvc),
+        len: 0,
+        is_inside: 0,
+        reserved: 0,
+    };
+    if judge_arguments(subject, strings) != PASS || judge_environment(subject) != PASS {
         // This hook cannot refuse; the mapping of the new image, which comes next, can.
         subject.set_program(program::INTERPRETER | program::REFUSED);
     }
     PASS
 }
 
+const POINT: Point = Point::new(Hook::BprmCommittedCreds, Family::Exec);
+
+/// Judges the arguments up to the script, and goes past them.
 #[inline(always)]
-fn judge_arguments(subject: &Subject, first: u64, count: u32) -> i32 {
-    let point = Point::new(Hook::BprmCommittedCreds, Family::Exec);
+fn judge_arguments(subject: &Subject, strings: Strings) -> i32 {
     let scratch = match name::scratch() {
         Ok(scratch) => scratch,
-        Err(fault) => return point.fault(subject, Rights::CODE, fault),
+        Err(fault) => return POINT.fault(subject, Rights::CODE, fault),
     };
-    let mut arguments =
-        Arguments { subject, scratch, at: first, count, len: 0, status: Arguments::NONE, fault: Fault::None };
-    repeat(MAX_ARGUMENTS, &mut arguments);
-    let (status, fault, len) = (arguments.status, arguments.fault, arguments.len);
-    if status == Arguments::FAULT {
-        return point.fault(subject, Rights::CODE, fault);
-    }
-    let scratch = match name::scratch() {
-        Ok(scratch) => scratch,
-        Err(fault) => return point.fault(subject, Rights::CODE, fault),
+    scratch.strings = strings;
+    let found = find_script(subject);
+    judge_script(subject, found)
+}
+
+/// Concludes about the arguments, by what [`Arguments`] has come to and what it has left in scratch memory.
+///
+/// Out of line, for the stack's sake.
+#[inline(never)]
+fn judge_script(subject: &Subject, found: Result<u32, Fault>) -> i32 {
+    let (status, scratch) = match found.and_then(|status| Ok((status, name::scratch()?))) {
+        Ok(found) => found,
+        Err(fault) => return POINT.fault(subject, Rights::CODE, fault),
     };
-    let name = if status == Arguments::NONE { name::dash(scratch) } else { name::forward_text(scratch, len) };
+    let name = if status == Arguments::NONE {
+        name::dash(scratch)
+    } else {
+        name::forward_text(scratch, scratch.strings.len)
+    };
     if status == Arguments::SCRIPT {
         return match decide::hash_of_name(&name.last_component(), &subject.maps) {
             Ok([script, _]) => {
                 subject.set_script(script);
                 PASS
             }
-            Err(fault) => point.fault(subject, Rights::CODE, fault),
+            Err(fault) => POINT.fault(subject, Rights::CODE, fault),
         };
     }
-    point.decide(subject, &Request::Object { name: &name, needed: Rights::CODE })
+    POINT.decide(subject, &Request::Object { name: &name, needed: Rights::CODE })
+}
+
+/// Goes through the arguments up to the script, or to what stands in its place: status of [`Arguments`].
+///
+/// Out of line, for the stack's sake.
+#[inline(never)]
+fn find_script(subject: &Subject) -> Result<u32, Fault> {
+    let scratch = name::scratch()?;
+    let mut arguments = Arguments { subject, scratch, status: Arguments::NONE, fault: Fault::None };
+    repeat(MAX_ARGUMENTS, &mut arguments);
+    if arguments.status == Arguments::FAULT { Err(arguments.fault) } else { Ok(arguments.status) }
 }
 
 /// Goes through the arguments up to the script.
 struct Arguments<'a> {
     subject: &'a Subject,
     scratch: &'a mut Scratch,
-    at: u64,
-    count: u32,
-    /// Length of the argument in scratch memory.
-    len: u32,
     status: u32,
     fault: Fault,
 }
@@ -128,21 +164,19 @@ impl Arguments<'_> {
 
     #[inline(always)]
     fn argument(&mut self, index: u32) -> Result<ControlFlow<()>, Fault> {
-        if index >= self.count {
+        if self.scratch.strings.arguments == 0 {
             return Ok(ControlFlow::Break(()));
         }
-        let span = name::of_user_string(self.at, self.scratch)?;
+        // The program's own name says nothing. It may be of any length, and what follows a piece of it is no argument.
+        let is_own_name = self.scratch.strings.arguments == self.scratch.strings.count;
+        let span = name::of_user_string(self.scratch.strings.at, self.scratch)?;
         let argument = span.name(self.scratch);
-        self.at += u64::from(argument.len()) + 1;
-        self.len = argument.len();
-        if index == 0 {
-            return Ok(ControlFlow::Continue(()));
-        }
-        if argument.byte(0) != b'-' {
+        self.scratch.strings.pass(argument.len());
+        if !is_own_name && argument.byte(0) != b'-' {
             self.status = Self::SCRIPT;
             return Ok(ControlFlow::Break(()));
         }
-        if !is_listed(self.subject, &argument)? || index + 1 == MAX_ARGUMENTS {
+        if (!is_own_name && !is_listed(self.subject, self.scratch, &span)?) || index + 1 == MAX_ARGUMENTS {
             self.status = Self::UNLISTED;
             return Ok(ControlFlow::Break(()));
         }
@@ -164,22 +198,110 @@ impl Step for Arguments<'_> {
     }
 }
 
-/// Whether an option is listed. Options are exact names; those that are too long for the loop are in no policy.
+/// Judges the environment, which lies behind the arguments that are left.
 #[inline(always)]
-fn is_listed(subject: &Subject, option: &Name) -> Result<bool, Fault> {
-    let len = option.len();
-    if len > OPTION_WORDS * 8 {
-        return Ok(false);
+fn judge_environment(subject: &Subject) -> i32 {
+    let found = find_unlisted(subject);
+    if matches!(found, Ok(0)) { PASS } else { judge_variable(subject, found) }
+}
+
+/// Concludes about a variable whose name is in scratch memory.
+///
+/// Out of line, for the stack's sake.
+#[inline(never)]
+fn judge_variable(subject: &Subject, found: Result<u32, Fault>) -> i32 {
+    let named = found.and_then(|len| Ok(name::forward_text(name::scratch()?, len)));
+    match named {
+        Ok(name) => POINT.decide(subject, &Request::Object { name: &name, needed: Rights::CODE }),
+        Err(fault) => POINT.fault(subject, Rights::CODE, fault),
     }
-    let mut sip = Sip::new(subject.maps.hash_key());
-    for index in 0..OPTION_WORDS {
-        if index * 8 >= len {
-            break;
+}
+
+/// Leaves the first variable that has to be listed and is not in scratch memory. Length of its name; 0 if there is none.
+///
+/// Out of line, for the stack's sake.
+#[inline(never)]
+fn find_unlisted(subject: &Subject) -> Result<u32, Fault> {
+    let scratch = name::scratch()?;
+    let mut variables = Variables { subject, scratch, status: Variables::UNFINISHED, fault: Fault::Walk };
+    repeat(MAX_PIECES, &mut variables);
+    match variables.status {
+        Variables::LISTED => Ok(0),
+        Variables::UNLISTED => Ok(variables.scratch.strings.len),
+        _ => Err(variables.fault),
+    }
+}
+
+/// Goes through the rest of the arguments and the environment up to a variable that is not listed.
+struct Variables<'a> {
+    subject: &'a Subject,
+    scratch: &'a mut Scratch,
+    status: u32,
+    fault: Fault,
+}
+
+impl Variables<'_> {
+    /// There are more strings than are looked at, or one cannot be read.
+    const UNFINISHED: u32 = 0;
+    /// The interpreter may start with all of them.
+    const LISTED: u32 = 1;
+    /// A variable that is not listed is in scratch memory.
+    const UNLISTED: u32 = 2;
+
+    #[inline(always)]
+    fn piece(&mut self) -> Result<ControlFlow<()>, Fault> {
+        let (arguments, variables) = (self.scratch.strings.arguments, self.scratch.strings.variables);
+        if arguments == 0 && variables == 0 {
+            self.status = Self::LISTED;
+            return Ok(ControlFlow::Break(()));
         }
-        sip.word(option.word(index).ok_or(Fault::KernelRead)?);
+        let span = name::of_user_variable(self.scratch.strings.at, self.scratch)?;
+        let len = span.name(self.scratch).len() - 1;
+        if arguments != 0 {
+            self.scratch.strings.pass(len);
+            return Ok(ControlFlow::Continue(()));
+        }
+        if self.scratch.strings.is_inside == 0 {
+            let unlisted = unlisted(self.subject, self.scratch, &span)?;
+            if unlisted != 0 {
+                self.scratch.strings.len = unlisted;
+                self.status = Self::UNLISTED;
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        self.scratch.strings.pass_variable(len);
+        Ok(ControlFlow::Continue(()))
     }
-    let key = ExactKey { table: subject.head.table, len, hash: sip.finish(len) };
-    Ok(subject.maps.exact(&key).is_some_and(|grant| grant.rights().contains(Rights::CODE)))
+}
+
+impl Step for Variables<'_> {
+    #[inline(always)]
+    fn step(&mut self, _: u32) -> ControlFlow<()> {
+        match self.piece() {
+            Ok(flow) => flow,
+            Err(fault) => {
+                self.fault = fault;
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+/// Length of the name of a variable that has to be listed and is not; 0 of all others.
+///
+/// Out of line, for the stack's sake.
+#[inline(never)]
+fn unlisted(subject: &Subject, scratch: &Scratch, variable: &Span) -> Result<u32, Fault> {
+    environment::unlisted(&variable.name(scratch), subject.head, &subject.maps)
+}
+
+/// Whether an option is listed. Those that are too long are in no policy.
+///
+/// Out of line, for the stack's sake.
+#[inline(never)]
+fn is_listed(subject: &Subject, scratch: &Scratch, option: &Span) -> Result<bool, Fault> {
+    let option = option.name(scratch);
+    Ok(option.len() <= OPTION_MAX && decide::is_listed_code(&option, subject.head, &subject.maps)?)
 }
 
 /// What an interpreter that opens a file for reading needs besides.

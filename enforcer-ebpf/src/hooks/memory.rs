@@ -58,7 +58,7 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
                 return verdict;
             }
         }
-        if is_own_image(subject, file) {
+        if is_own_image(subject, file) || cache::allows(subject.claim(), file, Rights::LIBRARY) {
             return PASS;
         }
         point.decide_file(subject, file, Rights::LIBRARY)
@@ -85,7 +85,7 @@ fn judge_stack(subject: &Subject) -> i32 {
     }
 }
 
-/// Whether the kernel is mapping a program whose content was found right a moment ago.
+/// Whether the kernel is mapping a program whose content was found right a moment ago, or who starts it.
 ///
 /// A pinned program may start, but its file is no library: mapped by `ld.so program`, nobody would look at what it
 /// holds. So only the mappings that `execve` itself makes pass, between the check and the program's first instruction:

@@ -15,6 +15,7 @@ mod interpreter;
 mod ioctl;
 mod memory;
 mod network;
+mod own;
 mod privilege;
 
 /// A pointer argument of an LSM hook.

@@ -4,11 +4,11 @@ use core::ops::ControlFlow;
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use enforcer_common::{
-    abi::SocketLabel,
+    abi::{AllowedAddress, SocketLabel},
     decide::{self, Request, Step},
     field::Field,
     hook::{Hook, Privilege},
-    net::{Direction, Flow, IPPROTO_SCTP, v4_mapped},
+    net::{Direction, Flow, IPPROTO_SCTP},
     rights::Rights,
     verdict::{Family, Fault, Verdict},
 };
@@ -44,6 +44,10 @@ const MAY_WRITE: i32 = 2;
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
 const IPPROTO_RAW: i32 = 255;
+const IPPROTO_TCP: u32 = 6;
+const IPPROTO_DCCP: u32 = 33;
+const IPPROTO_MPTCP: u32 = 262;
+const MSG_FASTOPEN: u32 = 0x2000_0000;
 const SOL_IP: i32 = 0;
 const SOL_IPV6: i32 = 41;
 const SOL_SCTP: i32 = 132;
@@ -137,29 +141,45 @@ const fn is_administration(level: i32, option: i32) -> bool {
 }
 
 /// A transport address: none if the request carries none that is judged.
-type Address = Option<([u8; 16], u16)>;
+type Address = Option<Endpoint>;
 
-/// Reads a socket address that the kernel has copied. `unspecified` says what `AF_UNSPEC` stands for: UDP over IPv4 takes it
-/// for `AF_INET` when sending and binding.
+/// An IPv6 address, or an IPv4 one as v4-mapped, in memory order; and a port in host byte order.
+type Endpoint = ([u64; 2], u16);
+
+/// An IPv4 address in memory order as an IPv6 one.
+#[inline(always)]
+const fn mapped(address: u32) -> [u64; 2] {
+    [0, 0xffff_0000 | (address as u64) << 32]
+}
+
+/// The bytes of an address.
+#[inline(always)]
+fn bytes(address: [u64; 2]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&address[0].to_ne_bytes());
+    bytes[8..].copy_from_slice(&address[1].to_ne_bytes());
+    bytes
+}
+
+/// Reads a socket address that the kernel has copied. `unspecified` says what `AF_UNSPEC` stands for: IPv4 takes it for
+/// `AF_INET` when sending and binding.
 #[inline(always)]
 fn read_address(from: Raw, len: i32, unspecified: u16) -> Result<Address, Fault> {
     if from.is_null() || len < 2 {
         return Ok(None);
     }
-    let mut family = from.peek::<u16>(0)?;
+    // Family, port and IPv4 address lie in the first eight bytes, which are there however short the address is.
+    let first = from.peek::<u64>(0)?;
+    let mut family = first as u16;
     if family == AF_UNSPEC {
         family = unspecified;
     }
+    let port = u16::from_be((first >> 16) as u16);
     if family == AF_INET && len >= SIN_LEN {
-        let port = u16::from_be(from.peek::<u16>(2)?);
-        return Ok(Some((v4_mapped(from.peek::<u32>(4)?.to_ne_bytes()), port)));
+        return Ok(Some((mapped((first >> 32) as u32), port)));
     }
     if family == AF_INET6 && len >= SIN6_LEN {
-        let port = u16::from_be(from.peek::<u16>(2)?);
-        let mut address = [0; 16];
-        address[..8].copy_from_slice(&from.peek::<u64>(8)?.to_ne_bytes());
-        address[8..].copy_from_slice(&from.peek::<u64>(16)?.to_ne_bytes());
-        return Ok(Some((address, port)));
+        return Ok(Some(([from.peek::<u64>(8)?, from.peek::<u64>(16)?], port)));
     }
     // Too short, or of a family the protocol will refuse.
     Ok(None)
@@ -169,6 +189,8 @@ fn read_address(from: Raw, len: i32, unspecified: u16) -> Result<Address, Fault>
 #[derive(Clone, Copy)]
 struct Socket {
     sk: Typed,
+    /// `SOCK_*`.
+    kind: i16,
     family: u16,
     protocol: u32,
 }
@@ -182,6 +204,7 @@ impl Socket {
         }
         Some(Self {
             sk,
+            kind: socket.get(Field::SocketType),
             family: sk.get(Field::SockFamily),
             protocol: u32::from(sk.get::<u16>(Field::SockProtocol)),
         })
@@ -204,11 +227,58 @@ fn judge_address(
     match address {
         Ok(Some((address, port))) => {
             let flow = Flow::of(protocol, direction);
-            point.decide(subject, &Request::Address { address, port, flow })
+            let request = Request::Address { address: bytes(address), port, flow };
+            let decision = decide::decide(&request, subject.head, &subject.maps);
+            if matches!((decision.verdict, direction), (Verdict::Allow, Direction::Connect)) {
+                remember(subject, (address, port), flow);
+            }
+            point.conclude(subject, &request, decision)
         }
         Ok(None) => PASS,
         Err(fault) => point.fault(subject, Rights::NONE, fault),
     }
+}
+
+/// Where in the label an address is remembered.
+#[inline(always)]
+const fn place_of(flow: Flow) -> usize {
+    if flow.0 == Flow::TCP_CONNECT.0 { 0 } else { 1 }
+}
+
+/// Remembers an address that the policy allowed, so that it is not looked up each time: what a service connects to, it
+/// connects to again.
+#[inline(always)]
+fn remember(subject: &Subject, (address, port): Endpoint, flow: Flow) {
+    if !kernel::remembers() {
+        return;
+    }
+    let allowed = AllowedAddress {
+        generation: subject.maps.generation,
+        slot: subject.slot,
+        incarnation: subject.incarnation,
+        address,
+        port: u32::from(port),
+        flow: flow.0,
+    };
+    subject.remember_address(place_of(flow), allowed);
+}
+
+/// Whether there is nothing to judge about connecting to an address, because it is none or the policy in force allowed
+/// it just before.
+#[inline(always)]
+fn is_known(claim: Claim<'_>, protocol: u32, address: Result<Address, Fault>) -> bool {
+    let Ok(address) = address else { return false };
+    let Some(([low, high], port)) = address else { return true };
+    let flow = Flow::of(protocol, Direction::Connect);
+    let allowed = &claim.label.allowed[place_of(flow)];
+    // The label may be older than the programs, which were told since to remember nothing.
+    kernel::remembers()
+        && allowed.generation == claim.generation
+        && (allowed.slot, allowed.incarnation) == (claim.label.slot, claim.label.incarnation)
+        && allowed.address[1] == high
+        && allowed.address[0] == low
+        && allowed.port == u32::from(port)
+        && allowed.flow == flow.0
 }
 
 /// Notes that the subject's policy allowed the peer that the socket is connected to; every way to change the peer is
@@ -241,7 +311,13 @@ fn is_noted(claim: Claim<'_>, socket: Socket) -> bool {
 pub fn socket_connect(ctx: LsmContext) -> i32 {
     let (socket, address, len) = (pointer(&ctx, 0), pointer(&ctx, 1), ctx.arg::<i32>(2));
     let point = net_point(Hook::SocketConnect);
-    point.judge(|subject| match Socket::of(socket) {
+    let is_answered = |claim: Claim<'_>| match Socket::of(socket) {
+        Some(socket) if socket.is_inet() => {
+            is_known(claim, socket.protocol, read_address(address.raw(), len, AF_UNSPEC))
+        }
+        _ => true,
+    };
+    point.judge_unless(is_answered, |subject| match Socket::of(socket) {
         Some(socket) if socket.is_inet() => {
             let address = read_address(address.raw(), len, AF_UNSPEC);
             judge_address(point, subject, socket.protocol, Direction::Connect, address)
@@ -250,18 +326,23 @@ pub fn socket_connect(ctx: LsmContext) -> i32 {
     })
 }
 
-/// Judges sends that name their destination: unconnected datagrams, and `MSG_FASTOPEN`, which connects. Other sends are
-/// judged by the peer unless the policy in force has allowed it already: the connection may have been inherited, or
-/// received from another process, or be older than the policy. (Oldest kernel: 5.7.)
+/// Judges sends that name their destination: unconnected datagrams, and `MSG_FASTOPEN`, which connects. Other sends, and
+/// those that name one to no effect, are judged by the peer unless the policy in force has allowed it already: the
+/// connection may have been inherited, or received from another process, or be older than the policy. (Oldest kernel:
+/// 5.7.)
 #[lsm(hook = "socket_sendmsg")]
 pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let (socket, message) = (pointer(&ctx, 0), pointer(&ctx, 1));
     let point = net_point(Hook::SocketSendmsg);
     let is_answered = |claim: Claim<'_>| match Socket::of(socket) {
         Some(socket) if socket.is_inet() => {
-            message.follow(Field::MsgName).is_null()
-                && message.get::<u64>(Field::MsgControlLen) == 0
-                && is_noted(claim, socket)
+            if message.get::<u64>(Field::MsgControlLen) != 0 {
+                return false;
+            }
+            match destination(socket, message) {
+                Ok(None) => is_noted(claim, socket),
+                address => is_known(claim, socket.protocol, address),
+            }
         }
         _ => true,
     };
@@ -271,17 +352,35 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
             if verdict != PASS {
                 return verdict;
             }
-            let destination = message.follow(Field::MsgName);
-            if destination.is_null() {
-                return judge_peer(point, subject, socket);
+            match destination(socket, message) {
+                Ok(None) => judge_peer(point, subject, socket),
+                address => judge_address(point, subject, socket.protocol, Direction::Connect, address),
             }
-            // IPv6 takes `AF_UNSPEC` for "no destination".
-            let unspecified = if socket.family == AF_INET { AF_INET } else { AF_UNSPEC };
-            let address = read_address(destination.raw(), message.get::<i32>(Field::MsgNameLen), unspecified);
-            judge_address(point, subject, socket.protocol, Direction::Connect, address)
         }
         _ => PASS,
     })
+}
+
+/// The destination that a message names; none if it goes to the peer.
+#[inline(always)]
+fn destination(socket: Socket, message: Typed) -> Result<Address, Fault> {
+    let name = message.follow(Field::MsgName);
+    let counts = match socket.protocol {
+        // A connection does not look at names; where there is none, this flag makes one. (With it, and connected, nothing
+        // is sent.)
+        IPPROTO_TCP | IPPROTO_MPTCP => message.get::<u32>(Field::MsgFlags) & MSG_FASTOPEN != 0,
+        IPPROTO_DCCP => false,
+        _ => true,
+    };
+    if name.is_null() || !counts {
+        return Ok(None);
+    }
+    // IPv4 and raw IPv6 sockets take no family for their own, other IPv6 sockets for "no destination".
+    let unspecified = match socket.family {
+        AF_INET6 if i32::from(socket.kind) != SOCK_RAW => AF_UNSPEC,
+        own => own,
+    };
+    read_address(name.raw(), message.get::<i32>(Field::MsgNameLen), unspecified)
 }
 
 /// Judges control messages, which can do for one packet what [`socket_setsockopt`] judges for all, and name further
@@ -386,13 +485,13 @@ fn judge_peer_at(
     sk: Raw,
     family: u16,
     protocol: u32,
-    (address, port): ([u8; 16], u16),
+    (address, port): Endpoint,
 ) -> i32 {
     if serves(subject, sk, family, protocol) {
         return PASS;
     }
     let flow = Flow::of(protocol, Direction::Connect);
-    point.decide(subject, &Request::Address { address, port, flow })
+    point.decide(subject, &Request::Address { address: bytes(address), port, flow })
 }
 
 /// Whether the socket's local address is one that the policy lets the workload listen on.
@@ -402,7 +501,7 @@ fn serves(subject: &Subject, sk: Raw, family: u16, protocol: u32) -> bool {
         return false;
     };
     let flow = Flow::of(protocol, Direction::Bind);
-    let request: Request<'_, Name> = Request::Address { address, port, flow };
+    let request: Request<'_, Name> = Request::Address { address: bytes(address), port, flow };
     matches!(decide::decide(&request, subject.head, &subject.maps).verdict, Verdict::Allow)
 }
 
@@ -414,9 +513,9 @@ fn peer_address(sk: Raw, family: u16) -> Result<Address, Fault> {
         return Ok(None);
     }
     let address = if family == AF_INET {
-        v4_mapped(sk.get::<[u8; 4]>(Field::SockDaddr)?)
+        mapped(sk.get::<u32>(Field::SockDaddr)?)
     } else {
-        sk.get::<[u8; 16]>(Field::SockV6Daddr)?
+        sk.get::<[u64; 2]>(Field::SockV6Daddr)?
     };
     Ok(Some((address, port)))
 }
@@ -445,7 +544,7 @@ pub fn file_permission(ctx: LsmContext) -> i32 {
 }
 
 /// A connected internet socket: `struct sock`, family, protocol and peer.
-type Connection = (Raw, u16, u32, ([u8; 16], u16));
+type Connection = (Raw, u16, u32, Endpoint);
 
 #[inline(always)]
 fn connection(socket: Raw) -> Result<Option<Connection>, Fault> {
@@ -519,9 +618,9 @@ pub fn socket_listen(ctx: LsmContext) -> i32 {
 fn local_address(sk: Raw, family: u16) -> Result<Address, Fault> {
     let port = sk.get::<u16>(Field::SockNum)?;
     let address = if family == AF_INET {
-        v4_mapped(sk.get::<[u8; 4]>(Field::SockRcvSaddr)?)
+        mapped(sk.get::<u32>(Field::SockRcvSaddr)?)
     } else {
-        sk.get::<[u8; 16]>(Field::SockV6RcvSaddr)?
+        sk.get::<[u64; 2]>(Field::SockV6RcvSaddr)?
     };
     Ok(Some((address, port)))
 }
@@ -630,7 +729,7 @@ impl Addresses<'_> {
             return Ok(ControlFlow::Break(()));
         };
         self.cursor.at = at.saturating_add(size);
-        let request = Request::Address { address, port, flow: self.flow };
+        let request = Request::Address { address: bytes(address), port, flow: self.flow };
         if net_point(Hook::SctpBindConnect).decide(self.subject, &request) != PASS {
             self.refused = 1;
             return Ok(ControlFlow::Break(()));

@@ -5,18 +5,24 @@ use enforcer_common::hook::{Hook, Privilege};
 
 use super::pointer;
 use crate::{
-    control::{PASS, Point, privilege},
+    control::{PASS, Point, privilege, refused},
     kernel::{self, Typed},
-    subject,
+    own,
+    subject::{self, Subject},
 };
-use enforcer_common::{decide::Request, verdict::Family};
+use enforcer_common::{abi::OwnKind, decide::Request, field::Field, verdict::Family};
 
 const CAP_NET_ADMIN: i32 = 12;
 const CAP_SYS_MODULE: i32 = 16;
+/// `mount(2)` moves a mount, of which the hook gets a name only.
+const MS_MOVE: u64 = 0x2000;
+/// Its attributes start with the id.
+const BPF_LINK_GET_FD_BY_ID: u32 = 30;
 const CAP_SYS_RAWIO: i32 = 17;
 const CAP_SYS_ADMIN: i32 = 21;
 const CAP_SYS_BOOT: i32 = 22;
 const CAP_SYS_TIME: i32 = 25;
+const CAP_PERFMON: i32 = 38;
 /// `CAP_OPT_NOAUDIT`, in the kernel since 5.1: it only wants to know, and goes on without.
 const CAP_OPT_NOAUDIT: u32 = 2;
 /// In the kernel since 2.6; a macro, so not in BTF.
@@ -26,14 +32,31 @@ const LSM_PRLIMIT_WRITE: u32 = 2;
 
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "sb_mount")]
-pub fn sb_mount(_: LsmContext) -> i32 {
-    privilege(Hook::SbMount, Privilege::Mount)
+pub fn sb_mount(ctx: LsmContext) -> i32 {
+    own::privilege(Hook::SbMount, Privilege::Mount, || {
+        is_ours(pointer(&ctx, 1)) || (ctx.arg::<u64>(3) & MS_MOVE != 0 && is_among_hosts_mounts())
+    })
+}
+
+/// Whether what the task does to mounts it does to the host's. What it moves there, or the root that it gives to everybody
+/// there, cannot be told, so it may move nothing.
+#[inline(always)]
+fn is_among_hosts_mounts() -> bool {
+    subject::in_host_mount_namespace().unwrap_or(true)
+}
+
+/// Whether something that is mounted at this path, or from it, would hide or move what is the enforcer's own.
+#[inline(always)]
+fn is_ours(path: Typed) -> bool {
+    own::holds_or_leads_to(path.follow(Field::PathDentry))
 }
 
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "sb_umount")]
-pub fn sb_umount(_: LsmContext) -> i32 {
-    privilege(Hook::SbUmount, Privilege::Mount)
+pub fn sb_umount(ctx: LsmContext) -> i32 {
+    own::privilege(Hook::SbUmount, Privilege::Mount, || {
+        own::holds_or_leads_to(pointer(&ctx, 0).follow(Field::VfsmountRoot))
+    })
 }
 
 /// (Oldest kernel: 5.7.)
@@ -44,14 +67,16 @@ pub fn sb_remount(_: LsmContext) -> i32 {
 
 /// `move_mount(2)`, which does not pass `sb_mount`. (Oldest kernel: 5.7.)
 #[lsm(hook = "move_mount")]
-pub fn move_mount(_: LsmContext) -> i32 {
-    privilege(Hook::MoveMount, Privilege::Mount)
+pub fn move_mount(ctx: LsmContext) -> i32 {
+    own::privilege(Hook::MoveMount, Privilege::Mount, || {
+        is_ours(pointer(&ctx, 0)) || is_ours(pointer(&ctx, 1))
+    })
 }
 
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "sb_pivotroot")]
 pub fn sb_pivotroot(_: LsmContext) -> i32 {
-    privilege(Hook::SbPivotroot, Privilege::PivotRoot)
+    own::privilege(Hook::SbPivotroot, Privilege::PivotRoot, is_among_hosts_mounts)
 }
 
 /// (Oldest kernel: 5.7.)
@@ -68,8 +93,13 @@ pub fn userns_create(_: LsmContext) -> i32 {
 
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "bpf")]
-pub fn bpf(_: LsmContext) -> i32 {
-    privilege(Hook::Bpf, Privilege::Bpf)
+pub fn bpf(ctx: LsmContext) -> i32 {
+    own::note_credentials();
+    // Descriptors of maps and programs pass hooks of their own when they are made.
+    own::privilege(Hook::Bpf, Privilege::Bpf, || {
+        ctx.arg::<u32>(0) == BPF_LINK_GET_FD_BY_ID
+            && pointer(&ctx, 1).raw().load::<u32>().is_ok_and(|id| own::is_object(OwnKind::Link, id))
+    })
 }
 
 /// (Oldest kernel: 5.7.)
@@ -164,32 +194,67 @@ pub fn tun_dev_open(_: LsmContext) -> i32 {
 }
 
 /// What no hook of its own guards: `reboot(2)`; I/O ports, raw memory, machine registers and PCI space; the clock's rate and
-/// its jumps (`adjtimex(2)`); swap areas; unloading modules; addresses, routes, filters and devices of the network; and the
-/// system calls that change mounts but ask for the capability only. (Oldest kernel: 5.7; `bpf_task_pt_regs` 5.15.)
+/// its jumps (`adjtimex(2)`); swap areas; unloading modules; addresses, routes, filters and devices of the network; the
+/// system calls that change mounts but ask for the capability only; and another look at a process that
+/// [`ptrace_access_check`] refused to show. (Oldest kernel: 5.7; `bpf_task_pt_regs` 5.15.)
 #[lsm(hook = "capable")]
 pub fn capable(ctx: LsmContext) -> i32 {
+    let (mut looks, mut asks_last) = (false, false);
     let door = match ctx.arg::<i32>(2) {
-        CAP_SYS_BOOT => Privilege::Reboot,
-        CAP_SYS_RAWIO => Privilege::RawIo,
-        CAP_SYS_ADMIN if changes_mounts() => Privilege::Mount,
-        CAP_SYS_ADMIN if changes_swap() => Privilege::FileSystem,
-        CAP_SYS_ADMIN if takes_memory_away() => Privilege::RawIo,
-        CAP_SYS_MODULE if unloads_module() => Privilege::KernelModule,
-        CAP_SYS_TIME if !passes_settime() => Privilege::SetTime,
+        CAP_SYS_BOOT => Some(Privilege::Reboot),
+        CAP_SYS_RAWIO => Some(Privilege::RawIo),
+        CAP_PERFMON => {
+            looks = true;
+            None
+        }
+        CAP_SYS_ADMIN => {
+            (looks, asks_last) = (true, true);
+            administration()
+        }
+        CAP_SYS_MODULE if unloads_module() => Some(Privilege::KernelModule),
+        CAP_SYS_TIME if !passes_settime() => Some(Privilege::SetTime),
         // What is asked without an audit record decides about the mode of network settings, which are files.
         CAP_NET_ADMIN if ctx.arg::<u32>(3) & CAP_OPT_NOAUDIT == 0 && !sets_socket_option() => {
-            Privilege::NetworkAdmin
+            Some(Privilege::NetworkAdmin)
         }
         _ => return PASS,
     };
-    privilege(Hook::Capable, door)
+    let point = Point::new(Hook::Capable, Family::Privilege);
+    point.judge(|subject| {
+        if looks && subject.was_refused_look(kernel::system_call().0) {
+            if asks_last {
+                subject.forget_look();
+            }
+            // The event is that of the refusal.
+            return refused();
+        }
+        match door {
+            Some(door) => point.decide(subject, &Request::Privilege(door)),
+            None => PASS,
+        }
+    })
 }
 
-/// Whether the task is in a system call that changes mounts and passes no hook, or passes one too late: file systems of the
-/// network connect, and all read what they are given, before anything is mounted. The numbers are those of every ABI of
-/// x86: calls since 5.1 share theirs.
+/// What the task would do with `CAP_SYS_ADMIN`, by the system call that it is in; nothing, where another hook is asked.
 #[inline(always)]
-fn changes_mounts() -> bool {
+fn administration() -> Option<Privilege> {
+    let (number, third) = kernel::system_call();
+    if changes_mounts(number, third) {
+        Some(Privilege::Mount)
+    } else if changes_swap(number) {
+        Some(Privilege::FileSystem)
+    } else if takes_memory_away(number) {
+        Some(Privilege::RawIo)
+    } else {
+        None
+    }
+}
+
+/// Whether a system call changes mounts and passes no hook, or passes one too late: file systems of the network connect, and
+/// all read what they are given, before anything is mounted. The numbers are those of every ABI of x86: calls since 5.1 share
+/// theirs.
+#[inline(always)]
+const fn changes_mounts(number: u32, third: u32) -> bool {
     const OPEN_TREE: u32 = 428;
     const FSOPEN: u32 = 430;
     const MOUNT_SETATTR: u32 = 442;
@@ -197,27 +262,30 @@ fn changes_mounts() -> bool {
     const OPEN_TREE_ATTR: u32 = 467;
     /// A mount namespace of a part of the tree, where every name is another; since 7.0.
     const OPEN_TREE_NAMESPACE: u32 = 2;
-    match kernel::system_call() {
-        (FSOPEN | MOUNT_SETATTR | OPEN_TREE_ATTR, _) => true,
-        (OPEN_TREE, flags) => flags & OPEN_TREE_NAMESPACE != 0,
+    match number {
+        FSOPEN | MOUNT_SETATTR | OPEN_TREE_ATTR => true,
+        OPEN_TREE => third & OPEN_TREE_NAMESPACE != 0,
         _ => false,
     }
 }
 
-/// Whether the task is in `swapon(2)` or `swapoff(2)`. A swap area receives the memory of every process.
+/// Whether a system call is `swapon(2)` or `swapoff(2)`. A swap area receives the memory of every process.
 #[inline(always)]
-fn changes_swap() -> bool {
-    let (number, _) = kernel::system_call();
+fn changes_swap(number: u32) -> bool {
     if kernel::is_compat() { number == 87 || number == 115 } else { number == 167 || number == 168 }
 }
 
-/// Whether the task is in `madvise(2)`, where the capability takes pages of the machine out of use: `MADV_HWPOISON` kills
-/// everybody who has mapped the same library.
+/// Whether a system call is `madvise(2)`, where the capability takes pages of the machine out of use: `MADV_HWPOISON` kills
+/// everybody who has mapped the same library. An `io_uring` worker, which is in no system call, may do the same.
 #[inline(always)]
-fn takes_memory_away() -> bool {
+fn takes_memory_away(number: u32) -> bool {
     const PROCESS_MADVISE: u32 = 440;
-    let (number, _) = kernel::system_call();
-    number == PROCESS_MADVISE || number == if kernel::is_compat() { 219 } else { 28 }
+    const IORING_OP_MADVISE: u8 = 25;
+    match kernel::io_operation() {
+        Ok(None) => number == PROCESS_MADVISE || number == if kernel::is_compat() { 219 } else { 28 },
+        Ok(Some(operation)) => operation == IORING_OP_MADVISE,
+        Err(_) => true,
+    }
 }
 
 /// Whether the task is in `delete_module(2)`.
@@ -277,17 +345,28 @@ pub fn task_prlimit(ctx: LsmContext) -> i32 {
     if ctx.arg::<u32>(2) & LSM_PRLIMIT_WRITE == 0 {
         return PASS;
     }
-    privilege(Hook::TaskPrlimit, Privilege::Schedule)
+    own::privilege(Hook::TaskPrlimit, Privilege::Schedule, || own::are_keepers(pointer(&ctx, 1)))
 }
 
 /// Access to another task. Tasks of the same workload may look at each other; but whoever attaches writes into
 /// executable pages, which no hook on mappings sees. (Oldest kernel: 5.7.)
+///
+/// Newer kernels (seen on 6.18 and 7.3, not on 6.12: `may_access_mm`) show another's memory to who was refused here after
+/// all, if it has `CAP_PERFMON` or `CAP_SYS_ADMIN`, for which they ask next, in this order. So [`capable`] refuses both.
 #[lsm(hook = "ptrace_access_check")]
 pub fn ptrace_access_check(ctx: LsmContext) -> i32 {
+    let other = pointer(&ctx, 0);
     if ctx.arg::<u32>(1) & PTRACE_MODE_ATTACH != 0 {
-        return privilege(Hook::PtraceAccessCheck, Privilege::Ptrace);
+        return own::privilege(Hook::PtraceAccessCheck, Privilege::Ptrace, || own::is_keeper(other));
     }
-    towards(Hook::PtraceAccessCheck, Privilege::Ptrace, pointer(&ctx, 0))
+    let point = Point::new(Hook::PtraceAccessCheck, Family::Privilege);
+    point.judge(|subject| {
+        if judge_towards(point, subject, Privilege::Ptrace, other) == PASS {
+            return PASS;
+        }
+        subject.note_look(kernel::system_call().0);
+        refused()
+    })
 }
 
 /// Handing oneself to a tracer. (Oldest kernel: 5.7.)
@@ -305,10 +384,14 @@ pub fn task_kill(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn towards(hook: Hook, privilege: Privilege, other: Typed) -> i32 {
     let point = Point::new(hook, Family::Privilege);
-    point.judge(|subject| {
-        if subject::is_same_workload(subject, other) {
-            return PASS;
-        }
-        point.decide(subject, &Request::Privilege(privilege))
-    })
+    point.judge(|subject| judge_towards(point, subject, privilege, other))
+}
+
+#[inline(always)]
+fn judge_towards(point: Point, subject: &Subject, privilege: Privilege, other: Typed) -> i32 {
+    let is_ours = own::is_keeper(other);
+    if !is_ours && subject::is_same_workload(subject, other) {
+        return PASS;
+    }
+    point.owned(is_ours).decide(subject, &Request::Privilege(privilege))
 }

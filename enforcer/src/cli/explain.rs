@@ -25,7 +25,7 @@ use crate::policy::{
     compile::compile,
     digest::{ContentDigest, Known, fsverity},
     lookup::ImageTables,
-    model::{Origin, PinRule, Policy, Switch},
+    model::{ObjectRule, Origin, PinRule, Policy, Switch},
     parse::parse,
     question::Question,
     source::Source,
@@ -59,6 +59,9 @@ struct Ask {
     /// May this program be started?
     #[arg(long, value_name = "PATH")]
     exec: Option<String>,
+    /// May this program be started from outside: `podman exec`, `kubectl exec`, a probe?
+    #[arg(long, value_name = "PATH")]
+    probe: Option<String>,
     /// May this file be mapped as executable code?
     #[arg(long, value_name = "PATH")]
     library: Option<String>,
@@ -217,7 +220,11 @@ impl Subject {
         match question {
             Question::Object { name, needed } => {
                 let matching = self.rules.matching(name).into_iter().filter_map(|at| policy.objects.get(at));
-                let helpful = matching.filter(|rule| rule.rights.with_implied().0 & needed.0 != 0);
+                let helps = |rule: &&ObjectRule| {
+                    rule.rights.with_implied().with_probe().0 & needed.0 != 0
+                        || (needed.contains(Rights::EXEC) && rule.rights.contains(Rights::PROBE))
+                };
+                let helpful = matching.filter(helps);
                 helpful.filter_map(|rule| policy.rules.get(rule.rule as usize)).collect()
             }
             Question::Content { name, known } => {
@@ -235,7 +242,7 @@ impl Subject {
             Question::Address { .. } => policy.rules.get(decision.rule as usize).into_iter().collect(),
             _ if decision.verdict == Verdict::Deny => Vec::new(),
             Question::Unnamed { needed, .. } => {
-                let is_code = needed.0 & (Rights::EXEC.0 | Rights::LIBRARY.0) != 0;
+                let is_code = needed.0 & (Rights::EXEC.0 | Rights::PROBE.0 | Rights::LIBRARY.0) != 0;
                 switch(if is_code { Switch::UnlinkedExec } else { Switch::UnlinkedFiles }).collect()
             }
             Question::AnonymousExec => switch(Switch::AnonymousExec).collect(),
@@ -254,6 +261,7 @@ impl Subject {
 fn questions(ask: &Ask) -> anyhow::Result<Vec<Question>> {
     let objects = [
         (&ask.exec, Rights::EXEC),
+        (&ask.probe, Rights::PROBE),
         (&ask.library, Rights::LIBRARY),
         (&ask.read, Rights::READ),
         (&ask.write, Rights::WRITE),
@@ -350,8 +358,10 @@ const fn in_words(reason: Reason) -> &'static str {
         Reason::NoPolicy => "no policy is installed for the workload",
         Reason::Internal => "it could not be found out what was asked",
         Reason::Switch => "the policy opens this whole class",
+        Reason::Probe => "the program is for who comes from outside, not for the workload itself",
         Reason::Digest => "the program is pinned to contents, and this is none of them",
         Reason::Unverifiable => "the program is pinned, and its content can change behind the kernel's back",
+        Reason::Protected => "it is the enforcer's own, which no policy gives away",
     }
 }
 

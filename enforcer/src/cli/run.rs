@@ -62,8 +62,8 @@ pub(super) struct Args {
     /// Size of the ring that events pass through, a power of two
     #[arg(long, value_name = "BYTES", default_value_t = Sizes::default().events_bytes)]
     event_ring: u32,
-    /// Decide about every file anew, and remember no allows: to measure, and to narrow down what went wrong. Counts when
-    /// the programs are loaded; those that an earlier daemon left attached stay as they are
+    /// Decide about every file and address anew, and remember no allows: to measure, and to narrow down what went wrong.
+    /// Counts when the programs are loaded; those that an earlier daemon left attached stay as they are
     #[arg(long)]
     no_cache: bool,
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use enforcer_common::abi::{Binding, Label, Origin, State};
+use enforcer_common::abi::{Binding, Label, Origin, State, program};
 use enforcer_containers::{container::Container, wire::Bind};
 
 use crate::{
@@ -93,6 +93,7 @@ pub struct Asked<'a> {
 /// Binds a container's cgroups to the policy that admits it.
 ///
 /// A cgroup that a `unit`, `slice` or `cgroup` selector binds stays with that policy: a path says more than attributes do.
+/// So does one that a task under a policy has made.
 /// `walk` lists the container's cgroup and those below it, or nothing if there is no such cgroup; it is called once the
 /// outermost is bound, so that none below it is left out: what is made later is bound by the kernel's programs like its
 /// parent. How long this takes does not depend on how many other cgroups there are.
@@ -118,13 +119,15 @@ pub fn admit<M: Maps, E: From<AdmitError>>(
     });
     let keeps = |policy: &str| Ok(Admitted { policy: policy.to_owned(), is_new: false });
     match holder {
-        Some((Origin::Selector, policy)) => return keeps(policy),
-        Some((Origin::Container, policy)) if asked.standing == Standing::Running => return keeps(policy),
+        Some((Origin::Selector | Origin::Workload, policy)) => return keeps(policy),
+        Some((Origin::Container | Origin::Started, policy)) if asked.standing == Standing::Running => {
+            return keeps(policy);
+        }
         _ => {}
     }
     let policy = admitting_policy(known, container)?;
     match holder {
-        Some((Origin::Container, bound)) if bound != policy => {
+        Some((Origin::Container | Origin::Started, bound)) if bound != policy => {
             return Err(AdmitError::Bound {
                 cgroup: cgroup.clone(),
                 bound: bound.to_owned(),
@@ -135,7 +138,9 @@ pub fn admit<M: Maps, E: From<AdmitError>>(
         }
         _ => {}
     }
-    let binding = binding_of(maps, known, policy)?;
+    let runs = asked.standing == Standing::Running || matches!(holder, Some((Origin::Started, _)));
+    let origin = if runs { Origin::Started } else { Origin::Container };
+    let binding = binding_of(maps, known, policy, origin)?;
     let is_new = before != Some(binding);
     maps.bind(id, binding).map_err(AdmitError::from)?;
     let cgroups = walk(cgroup.as_bytes())?;
@@ -168,7 +173,8 @@ pub fn check<M: Maps>(
     let known = snapshot.ok_or(AdmitError::NothingKnown)?;
     if let Err(refused) = admissible(container_policies(known), &bind.container) {
         let prospect = prospect(maps, &bind.cgroup, find)?;
-        if prospect.and_then(|binding| Origin::from_code(binding.origin)) != Some(Origin::Selector) {
+        let origin = prospect.and_then(|binding| Origin::from_code(binding.origin));
+        if !matches!(origin, Some(Origin::Selector | Origin::Workload)) {
             return Err(refused.into());
         }
     }
@@ -216,14 +222,19 @@ fn own_cgroup(find: impl Fn(&[u8]) -> Option<u64>, asked: Asked<'_>) -> Result<u
     Ok(found)
 }
 
-fn binding_of<M: Maps>(maps: &M, known: &Snapshot, policy: &str) -> Result<Binding, AdmitError> {
+fn binding_of<M: Maps>(
+    maps: &M,
+    known: &Snapshot,
+    policy: &str,
+    origin: Origin,
+) -> Result<Binding, AdmitError> {
     let missing = || AdmitError::NotInForce(policy.to_owned());
     let record = known.policy(policy).ok_or_else(missing)?;
     let head = maps.head(maps.control()?.generation, record.slot)?;
     if head.is_none_or(|head| head.incarnation != record.incarnation) {
         return Err(missing());
     }
-    Ok(Binding { slot: record.slot, incarnation: record.incarnation, origin: Origin::Container.code() })
+    Ok(Binding { slot: record.slot, incarnation: record.incarnation, origin: origin.code() })
 }
 
 /// Whether a label keeps its task from asking for anything.
@@ -239,6 +250,14 @@ pub fn was_let_start(label: Option<Label>, binding: Binding) -> bool {
         label.state == State::Armed.code()
             && (label.slot, label.incarnation) == (binding.slot, binding.incarnation)
             && label.inherited == 0
+    })
+}
+
+/// Whether a task is the runtime's, which enters a container before anybody can be asked about it.
+#[must_use]
+pub fn is_setting_up(label: Option<Label>) -> bool {
+    label.is_some_and(|label| {
+        label.state != State::Armed.code() && label.program & program::RUNS_LAUNCHER != 0
     })
 }
 
@@ -259,7 +278,8 @@ pub fn unadmitted<M: Maps>(
     for cgroup in cgroups {
         let binding = bindings.get(&cgroup.id).filter(|binding| binding.origin == Origin::Base.code());
         let Some(binding) = binding else { continue };
-        if labels(&cgroup.path)?.into_iter().any(|label| !was_let_start(label, *binding)) {
+        let is_stray = |label| !was_let_start(label, *binding) && !is_setting_up(label);
+        if labels(&cgroup.path)?.into_iter().any(is_stray) {
             found.push(cgroup.path.clone());
         }
     }
@@ -268,6 +288,8 @@ pub fn unadmitted<M: Maps>(
 
 #[cfg(test)]
 mod tests {
+    use enforcer_common::abi::AllowedAddress;
+
     use super::*;
     use crate::{
         bundle::{compile::Compiled, verify::VerifiedBundle},
@@ -440,7 +462,11 @@ mod tests {
         let mut world = World::new();
         let admitted = |policy: &str, is_new| Admitted { policy: policy.into(), is_new };
         assert_eq!(world.ask("/pods/one", "web", Standing::Running).unwrap(), admitted("web", true));
-        assert_eq!(world.of(60), bound("web", Origin::Container));
+        assert_eq!(
+            world.of(60),
+            bound("web", Origin::Started),
+            "whoever enters now is not its first program"
+        );
         assert_eq!(world.ask("/pods/one", "web", Standing::Running).unwrap(), admitted("web", false));
         // Neither another policy nor none at all takes it away.
         for name in ["db", "stranger"] {
@@ -449,6 +475,24 @@ mod tests {
         let refused = world.ask("/pods/two", "stranger", Standing::Running).unwrap_err();
         assert!(matches!(refused, AdmitError::NotAdmitted(_)), "{refused}");
         assert_eq!(world.of(30), bound("base", Origin::Base));
+    }
+
+    /// That a container's first program has started, which the kernel notes, is not forgotten.
+    #[test]
+    fn one_that_has_started_stays_started() {
+        let mut world = World::new();
+        world.admit("/pods/one", "web").unwrap();
+        assert_eq!(world.of(20), bound("web", Origin::Container));
+        for id in [20, 60] {
+            world.maps.bindings.get_mut(&id).unwrap().origin = Origin::Started.code();
+        }
+        assert_eq!(world.admit("/pods/one", "web").unwrap(), "web");
+        assert!(matches!(world.admit("/pods/one", "db"), Err(AdmitError::Bound { .. })));
+        world.cgroups.push(Cgroup { id: 90, path: b"/pods/one/late".to_vec(), parent: Some(2) });
+        world.install(&policies());
+        for id in [20, 60, 90] {
+            assert_eq!(world.of(id), bound("web", Origin::Started), "{id}");
+        }
     }
 
     #[test]
@@ -494,14 +538,23 @@ mod tests {
             script: 0,
             content: 0,
             inherited: 0,
+            probing: 0,
+            looked: 0,
+            allowed: [AllowedAddress::NONE; 2],
         };
         let found =
             |label| unadmitted(&world.maps, &tree()[3..4], |_| Ok(vec![Some(started), label])).unwrap();
         assert!(found(Some(started)).is_empty());
+        // A runtime on its way in.
+        for state in [State::Unknown, State::Host, State::Entering] {
+            let entering = Label { state: state.code(), program: program::LAUNCHER, slot: 0, ..started };
+            assert!(found(Some(entering)).is_empty(), "{state}");
+        }
         let strays = [
             None,
             // It was there before its policy.
             Some(Label { inherited: 1, ..started }),
+            Some(Label { inherited: 1, program: program::LAUNCHER, ..started }),
             Some(Label { state: State::Host.code(), ..started }),
             Some(Label { state: State::Entering.code(), ..started }),
             Some(Label { incarnation: started.incarnation + 1, ..started }),

@@ -24,8 +24,12 @@ use super::{
 /// Records that may wait. At most 6 KiB each.
 const QUEUE: usize = 4096;
 
-/// Longest time that a written record waits to become visible.
-const DELAY: Duration = Duration::from_millis(200);
+/// Shortest time between two flushes of the sinks: what comes in between becomes visible together. A lone record is
+/// visible at once.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Longest time between two flushes of a stream that never pauses, and between two looks at what was dropped.
+const IDLE: Duration = Duration::from_millis(200);
 
 /// What goes through the queue.
 enum Item {
@@ -103,11 +107,12 @@ struct Worker {
 impl Worker {
     fn run(mut self, items: &Receiver<Item>) {
         loop {
-            match items.recv_timeout(DELAY) {
+            let patience = if self.unwritten { PAUSE.saturating_sub(self.settled.elapsed()) } else { IDLE };
+            match items.recv_timeout(patience) {
                 Ok(item) => {
                     self.take(item);
                     // Under a steady stream the queue never runs dry.
-                    if self.settled.elapsed() >= DELAY {
+                    if self.settled.elapsed() >= IDLE {
                         self.settle();
                     }
                 }
@@ -227,6 +232,42 @@ mod tests {
         assert!(
             matches!(&records[2], Record::Lost(lost) if lost.place == LostPlace::Ring && lost.count == 3)
         );
+    }
+
+    /// Says when it was flushed, and how much it held then; waits for permission before each record.
+    struct Flushed(Receiver<()>, usize, std::sync::mpsc::Sender<usize>);
+
+    impl Sink for Flushed {
+        fn put(&mut self, _: &Record) -> std::io::Result<()> {
+            let _ = self.0.recv();
+            self.1 += 1;
+            Ok(())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            let _ = self.2.send(self.1);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_lone_record_is_flushed_and_a_stream_is_not_flushed_for_each() {
+        const STREAM: usize = 100;
+        let (permit, wait) = channel();
+        let (flushed, flushes) = channel();
+        let pipeline = Pipeline::start(enricher(), vec![Box::new(Flushed(wait, 0, flushed))]).unwrap();
+        permit.send(()).unwrap();
+        pipeline.lost_in_ring(1);
+        // Nothing follows it.
+        assert_eq!(flushes.recv_timeout(Duration::from_secs(60)), Ok(1));
+        for _ in 0..STREAM {
+            pipeline.lost_in_ring(1);
+        }
+        // All of them wait by now.
+        drop(permit);
+        pipeline.finish();
+        let flushes: Vec<_> = flushes.iter().collect();
+        assert_eq!(flushes.last(), Some(&(1 + STREAM)));
+        assert!(flushes.len() < STREAM / 2, "{flushes:?}");
     }
 
     #[test]

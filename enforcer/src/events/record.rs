@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use enforcer_common::{abi::Measure, hook::Hook, net::Flow, rights::Rights, verdict::Fault};
+use enforcer_common::{abi::Measure, environment, hook::Hook, net::Flow, rights::Rights, verdict::Fault};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -145,6 +145,11 @@ pub enum ObjectRecord {
         /// The argument.
         name: String,
     },
+    /// A variable of an interpreter's environment.
+    Variable {
+        /// Its name, with a `$`.
+        name: String,
+    },
     /// A file without a name.
     Unnamed {
         /// What its dentry is called.
@@ -274,13 +279,13 @@ fn operation(event: &Event) -> &'static str {
             _ => "library",
         },
         Hook::FileReceive => "receive",
-        Hook::PathMknod => "create",
-        Hook::PathMkdir => "mkdir",
-        Hook::PathSymlink => "symlink",
-        Hook::PathUnlink => "unlink",
-        Hook::PathRmdir => "rmdir",
-        Hook::PathRename => "rename",
-        Hook::PathLink => "link",
+        Hook::PathMknod | Hook::InodeCreate | Hook::InodeMknod => "create",
+        Hook::PathMkdir | Hook::InodeMkdir => "mkdir",
+        Hook::PathSymlink | Hook::InodeSymlink => "symlink",
+        Hook::PathUnlink | Hook::InodeUnlink => "unlink",
+        Hook::PathRmdir | Hook::InodeRmdir => "rmdir",
+        Hook::PathRename | Hook::InodeRename => "rename",
+        Hook::PathLink | Hook::InodeLink => "link",
         Hook::PathTruncate => "truncate",
         Hook::PathChmod => "chmod",
         Hook::PathChown => "chown",
@@ -304,12 +309,12 @@ fn operation(event: &Event) -> &'static str {
         Hook::UsernsCreate => "create-user-namespace",
         Hook::PtraceAccessCheck => "ptrace",
         Hook::PtraceTraceme => "traceme",
-        Hook::Bpf => "bpf",
+        Hook::Bpf | Hook::BpfMap | Hook::BpfProg => "bpf",
         Hook::PerfEventOpen => "perf-event-open",
         Hook::KernelModuleRequest => "request-module",
         Hook::KernelReadFile | Hook::KernelLoadData => "load-kernel-code",
         Hook::UringCmd => "uring-command",
-        Hook::TaskKill => "signal",
+        Hook::TaskKill | Hook::FileSendSigiotask => "signal",
         Hook::MmapAddr => "mmap",
         Hook::BprmCredsForExec => "exec-check",
         Hook::InodeSetattr => "utime",
@@ -354,6 +359,9 @@ fn object(object: &Object) -> ObjectRecord {
         Object::Name(name) if name.starts_with(b"@") => ObjectRecord::Unix { name: text::from_bytes(name) },
         Object::Name(name) if name.starts_with(b"-") => {
             ObjectRecord::Argument { name: text::from_bytes(name) }
+        }
+        Object::Name(name) if name.first() == Some(&environment::SIGN) => {
+            ObjectRecord::Variable { name: text::from_bytes(name) }
         }
         Object::Name(name) => {
             ObjectRecord::Path { path: text::from_bytes(name), sha256: None, fsverity: None }
@@ -430,7 +438,9 @@ pub fn compact(record: &Record) -> String {
                         digests.iter().filter_map(|(name, it)| Some(format!(" {name} {}", it.as_ref()?)));
                     path.clone() + &known.collect::<String>()
                 }
-                ObjectRecord::Unix { name } | ObjectRecord::Argument { name } => name.clone(),
+                ObjectRecord::Unix { name }
+                | ObjectRecord::Argument { name }
+                | ObjectRecord::Variable { name } => name.clone(),
                 ObjectRecord::Unnamed { name } => format!("(unnamed) {name}"),
                 ObjectRecord::Memory => "executable memory".to_owned(),
                 ObjectRecord::Address { address, port, protocol, .. } if address.contains(':') => {
@@ -516,6 +526,19 @@ mod tests {
             compact(&record),
             "2026-11-21T22:30:00.000000001Z  denied   web  /usr/bin/cat[100]  connect tcp 192.0.2.1:443  (no-rule)"
         );
+    }
+
+    #[test]
+    fn a_variable_is_no_path() {
+        let mut header = samples::header();
+        header.needed = Rights::CODE.0;
+        header.hook = Hook::BprmCommittedCreds.code();
+        let event = decode(&samples::record(&header, b"/usr/bin/php", b"$PYTHONPATH")).unwrap();
+        let Record::Decision(decision) = Record::of(&event, context()) else { panic!() };
+        assert_eq!(decision.object, ObjectRecord::Variable { name: "$PYTHONPATH".into() });
+        let event = serde_json::to_value(&decision).unwrap();
+        let question = crate::policy::question::Question::from_event(&event).unwrap();
+        assert_eq!(question.to_string(), "code $PYTHONPATH");
     }
 
     #[test]

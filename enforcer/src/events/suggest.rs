@@ -2,12 +2,17 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use enforcer_common::verdict::Reason;
+
 use super::decode::{Event, Object};
 use crate::policy::{question::Question, suggest};
 
 /// The lines, each with its table. `None` if nothing that a policy can say would help.
 #[must_use]
 pub fn suggest(event: &Event) -> Option<String> {
+    if event.reason == Reason::Protected {
+        return None;
+    }
     let lines: Vec<String> = suggest::suggest(&question(event)?).iter().map(ToString::to_string).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
 }

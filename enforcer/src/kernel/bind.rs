@@ -1,9 +1,12 @@
 //! Ties the cgroups that exist to the policies that are installed.
 //!
 //! New cgroups are bound by the programs as they are made. This is for those that were there before the policy, and
-//! for policies that are gone. Inside a container that was admitted, a cgroup has the container's policy; else it is bound
-//! to the policy whose selector matches its path, else to its parent's; the same rule as in the kernel, decided by the
-//! same function over the same tables.
+//! for policies that are gone. Inside a container that was admitted, a cgroup has the container's policy; one that a task
+//! under a policy has made, its parent's; else it is bound to the policy whose selector matches its path, else to its
+//! parent's; the same rule as in the kernel, decided by the same function over the same tables.
+//!
+//! Who made a cgroup, the programs note in its binding. Of one that was made while nothing above it was bound, it is not
+//! known; there the path decides.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -14,8 +17,8 @@ use std::{
 
 use enforcer_common::{
     abi::{
-        ARENA_CHUNK_CELLS, Binding, ExactKey, Grant, Head, Origin, Pin, PinKey, PortRange, PortSpan,
-        PrefixKey, SELECTS, SELECTS_BASE, SLOT_SELECTORS,
+        Binding, ExactKey, Grant, Head, Origin, Pin, PinKey, PortRange, PortSpan, PrefixKey, SELECTS,
+        SELECTS_BASE, SLOT_SELECTORS, arena_place,
     },
     decide::{Bytes, Step, Tables, granted},
     hash::Key,
@@ -47,7 +50,8 @@ pub enum BindError {
 
 /// Makes the bindings those that the selectors in force ask for. `walk` lists the cgroups; it is called after the
 /// bindings were read, so that a binding whose cgroup it does not list belongs to a cgroup that is gone, and not to
-/// one that has just been made.
+/// one that has just been made. Afterwards they are read again: the programs have bound whatever it lists by then, and
+/// said by whom it was made.
 ///
 /// # Errors
 /// [`BindError`], or what `walk` fails with.
@@ -57,7 +61,8 @@ pub fn rebind<M: Maps, E: From<BindError>>(
 ) -> Result<Rebound, E> {
     let before = bindings(maps)?;
     let cgroups = walk()?;
-    Ok(apply(maps, &before, &cgroups)?)
+    let now = bindings(maps)?;
+    Ok(apply(maps, &before, &now, &cgroups)?)
 }
 
 fn bindings<M: Maps>(maps: &M) -> Result<BTreeMap<u64, Binding>, BindError> {
@@ -67,14 +72,15 @@ fn bindings<M: Maps>(maps: &M) -> Result<BTreeMap<u64, Binding>, BindError> {
 fn apply<M: Maps>(
     maps: &mut M,
     before: &BTreeMap<u64, Binding>,
+    now: &BTreeMap<u64, Binding>,
     cgroups: &[Cgroup],
 ) -> Result<Rebound, BindError> {
     let mut control = maps.control()?;
     let heads = maps.heads(control.generation)?;
-    let wanted = wanted(maps, Key(control.hash_key), &heads, before, cgroups)?;
+    let wanted = wanted(maps, Key(control.hash_key), &heads, now, cgroups)?;
     let mut report = Rebound::default();
     for (id, binding) in &wanted {
-        if before.get(id) != Some(binding) {
+        if now.get(id) != Some(binding) {
             maps.bind(*id, *binding)?;
             report.bound += 1;
         }
@@ -98,11 +104,12 @@ fn wanted<M: Maps>(
     maps: &M,
     key: Key,
     heads: &[Head],
-    before: &BTreeMap<u64, Binding>,
+    now: &BTreeMap<u64, Binding>,
     cgroups: &[Cgroup],
 ) -> Result<BTreeMap<u64, Binding>, BindError> {
     let Some(selectors) = head_of(heads, SLOT_SELECTORS) else { return Ok(BTreeMap::new()) };
-    let is_container = |binding: &&Binding| binding.origin == Origin::Container.code();
+    let is_container = |binding: &&Binding| binding.is_container();
+    let is_workload_s = |binding: &&Binding| binding.origin == Origin::Workload.code();
     let is_live = |binding: &&Binding| {
         head_of(heads, binding.slot).is_some_and(|head| head.incarnation == binding.incarnation)
     };
@@ -112,9 +119,14 @@ fn wanted<M: Maps>(
         let inherited = cgroup.parent.and_then(|parent| by_index.get(parent).copied().flatten());
         // A container keeps the policy that it was admitted to as long as there is that policy.
         let kept = inherited.as_ref().filter(is_container);
-        let kept = kept.or_else(|| before.get(&cgroup.id).filter(is_container).filter(is_live));
+        let kept = kept.or_else(|| now.get(&cgroup.id).filter(is_container).filter(is_live));
         if let Some(kept) = kept {
             by_index.push(Some(*kept));
+            continue;
+        }
+        // Whoever made it chose its name, so the name says nothing.
+        if now.get(&cgroup.id).filter(is_workload_s).is_some() {
+            by_index.push(inherited.map(|above| Binding { origin: Origin::Workload.code(), ..above }));
             continue;
         }
         by_index.push(tables.selected(&cgroup.path, selectors, heads)?.or(inherited));
@@ -178,10 +190,9 @@ impl<M: Maps> Tables for Reading<'_, M> {
         None
     }
 
-    fn cell(&self, index: u32) -> Option<u16> {
-        let chunk = self.noted(self.maps.arena(index / ARENA_CHUNK_CELLS, 1))?;
-        let within = usize::try_from(index % ARENA_CHUNK_CELLS).ok()?;
-        chunk.first()?.cells.get(within).copied()
+    fn cell(&self, index: u64) -> Option<u16> {
+        let (chunk, within) = arena_place(index)?;
+        self.noted(self.maps.arena(chunk, 1))?.first()?.cells.get(within).copied()
     }
 
     fn prefix(&self, _: &PrefixKey) -> Option<PortSpan> {
@@ -269,6 +280,41 @@ mod tests {
         bind_tree(&mut maps);
         let slots: Vec<_> = maps.bindings.iter().map(|(id, binding)| (*id, binding.slot)).collect();
         assert_eq!(slots, [(10, 2), (20, 3), (30, 3), (40, 2)]);
+    }
+
+    /// What a workload calls a cgroup that it makes is no way to another policy, at an installation as little as before.
+    #[test]
+    fn a_cgroup_that_a_workload_made_has_its_parent_s_policy() {
+        let mut maps = installed(&[("web", "/system.slice/web.service"), ("lax", "/**/worker{,/**}")]);
+        let [web, lax] = [2, 3].map(|slot| maps.head(slot).incarnation);
+        let mut by_id = |made: Option<u64>| {
+            maps.bindings.clear();
+            if let Some(id) = made {
+                let origin = Origin::Workload.code();
+                maps.bindings.insert(id, Binding { slot: 2, incarnation: web, origin });
+            }
+            let mut tree = tree();
+            tree.push(Cgroup {
+                id: 50,
+                path: b"/system.slice/web.service/worker/below".to_vec(),
+                parent: Some(3),
+            });
+            rebind(&mut maps, || Ok::<_, BindError>(tree)).unwrap();
+            [20, 30, 50].map(|id| (maps.bindings[&id].slot, maps.bindings[&id].origin))
+        };
+        let [selector, workload] = [Origin::Selector, Origin::Workload].map(|origin| origin.code());
+        assert_ne!(web, lax);
+        // The host made all three.
+        assert_eq!(by_id(None), [(2, selector), (3, selector), (3, selector)]);
+        // What the host makes below is called by the host.
+        assert_eq!(by_id(Some(30)), [(2, selector), (2, workload), (3, selector)]);
+        assert_eq!(by_id(Some(50)), [(2, selector), (3, selector), (3, workload)]);
+        // The policy above is another by now.
+        let mut maps = installed(&[("new", "/system.slice/web.service"), ("lax", "/**/worker")]);
+        let stale = Binding { slot: 2, incarnation: 4711, origin: workload };
+        maps.bindings.insert(30, stale);
+        bind_tree(&mut maps);
+        assert_eq!(maps.bindings[&30], Binding { origin: workload, ..maps.bindings[&20] });
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::{collections::HashMap, fs, io, path::PathBuf};
 
 use enforcer_common::{
-    field::{ABSENT, Field, Shape},
+    field::{ABSENT, Entry, Shape},
     hook::{Attach, Hook},
     kfunc::{FSVERITY_DIGEST, RDONLY_CAST},
 };
@@ -57,14 +57,14 @@ pub enum BtfError {
         /// What is wrong.
         what: &'static str,
     },
-    /// The kernel lacks fields that the programs read.
+    /// The kernel lacks fields that the programs read, or has them in another shape.
     #[error("this kernel lacks fields that the programs read: {}; it is not supported", .0.join(", "))]
     MissingFields(Vec<String>),
 }
 
-/// Offsets of all fields in the units of their [`Shape`], indexed by [`Field`]. Holding one proves that this kernel has
+/// Offsets of all fields in the units of their [`Shape`], indexed by [`Entry`]. Holding one proves that this kernel has
 /// every field that is not optional.
-pub type FieldOffsets = [u32; Field::COUNT];
+pub type FieldOffsets = [u32; Entry::COUNT];
 
 /// Parsed type information.
 #[derive(Debug)]
@@ -163,18 +163,28 @@ impl KernelTypes {
     /// # Errors
     /// [`BtfError::MissingFields`] names all that are missing, [`BtfError::Damaged`] if the file is.
     pub fn field_offsets(&self) -> Result<FieldOffsets, BtfError> {
-        let mut offsets = [0; Field::COUNT];
+        let mut offsets = [0; Entry::COUNT];
         let mut missing = Vec::new();
-        for (slot, field) in offsets.iter_mut().zip(Field::ALL) {
+        for (slot, field) in offsets.iter_mut().zip(Entry::ALL) {
             let place = self.field_place(field.structure(), field.path())?;
-            match field.shape() {
-                Shape::Bytes => match place.and_then(Place::bytes) {
-                    Some(offset) => *slot = offset,
-                    None => missing.push(format!("{}.{}", field.structure(), field.path())),
-                },
-                Shape::OptionalBytes => *slot = place.and_then(Place::bytes).unwrap_or(ABSENT),
-                Shape::OptionalBit => *slot = place.and_then(Place::bit).unwrap_or(ABSENT),
-            }
+            let offset = match field.shape() {
+                Shape::Bytes | Shape::OptionalBytes => place.map(Place::bytes),
+                Shape::OptionalBit => place.map(Place::bit),
+            };
+            *slot = match (offset, field.shape()) {
+                (Some(Some(offset)), _) => offset,
+                (None, Shape::OptionalBytes | Shape::OptionalBit) => ABSENT,
+                (None, Shape::Bytes) => {
+                    missing.push(format!("{}.{}", field.structure(), field.path()));
+                    ABSENT
+                }
+                // Not absent: something would be read, or be left unread, that means what we think it means.
+                (Some(None), shape) => {
+                    let not = if shape == Shape::OptionalBit { "no bit" } else { "no whole bytes" };
+                    missing.push(format!("{}.{} (which has {not})", field.structure(), field.path()));
+                    ABSENT
+                }
+            };
         }
         if missing.is_empty() { Ok(offsets) } else { Err(BtfError::MissingFields(missing)) }
     }
@@ -224,7 +234,7 @@ impl KernelTypes {
     ///
     /// # Errors
     /// [`BtfError::Damaged`].
-    pub fn structure_with(&self, field: Field) -> Result<Option<u32>, BtfError> {
+    pub fn structure_with(&self, field: Entry) -> Result<Option<u32>, BtfError> {
         Ok(self.holder(field.structure(), field.path())?.map(|(id, _)| id))
     }
 
@@ -514,6 +524,28 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_field_of_another_shape_is_not_taken_for_absent() {
+        let mut writer = Writer::new();
+        let int = writer.simple(kind::INT, "int", 4);
+        writer.structure("linux_binprm", &[("is_check", int, 64)]);
+        let bits = 1 << 31 | kind::STRUCT << 24;
+        writer.composite(bits, "inode", &[("i_nlink", int, 3 << 24), ("i_ctime_sec", int, 4 << 24 | 3)]);
+        writer.composite(bits, "task_struct", &[("tgid", int, 3)]);
+        let error = KernelTypes::parse(writer.finish()).unwrap().field_offsets().unwrap_err();
+        let BtfError::MissingFields(missing) = &error else { panic!("{error}") };
+        for (field, not) in [
+            ("linux_binprm.is_check", "no bit"),
+            ("inode.i_nlink", "no whole bytes"),
+            ("inode.i_ctime_sec", "no whole bytes"),
+            ("task_struct.tgid", "no whole bytes"),
+        ] {
+            assert!(missing.contains(&format!("{field} (which has {not})")), "{field}: {missing:?}");
+        }
+        // An optional field that is not there is no reason to refuse a kernel.
+        assert!(!error.to_string().contains("i_ctime_nsec"), "{error}");
+    }
+
+    #[test]
     fn hooks_are_found_by_the_kind_they_need() {
         let types = sample();
         assert!(types.has_hook(Hook::FileOpen));
@@ -550,7 +582,7 @@ pub(crate) mod tests {
         };
         let offsets = types.field_offsets().unwrap();
         // Members of one struct must not lie in one place.
-        assert_ne!(offsets[Field::FileInode as usize], offsets[Field::FileMode as usize]);
+        assert_ne!(offsets[Entry::FileInode as usize], offsets[Entry::FileMode as usize]);
         if types.symbols.keys().any(|name| name.starts_with(LSM_PREFIX)) {
             assert!(types.has_hook(Hook::FileOpen));
         }

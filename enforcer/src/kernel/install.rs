@@ -8,7 +8,10 @@
 //! remembers names, [`super::bind`] ties cgroups to what is installed here.
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use enforcer_common::{
     abi::{
@@ -480,24 +483,32 @@ fn sweep<M: Maps>(maps: &mut M, live: &Snapshot) -> Result<(), MapFault> {
     maps.remove_prefixes(&prefixes)
 }
 
-/// Everything an installation will write, worked out before it writes anything.
-struct Plan {
+/// Everything an installation will write, worked out before it writes anything. What becomes of each table's rules in the
+/// maps is computed when it is written: that is most of the work, and of the memory.
+struct Plan<'a> {
     snapshot: Snapshot,
     heads: Vec<Head>,
-    /// New tables and their contents.
-    contents: Vec<(Placement, place::Contents)>,
+    /// New tables.
+    fresh: Vec<FreshTable<'a>>,
+    key: Key,
     next_incarnation: u32,
     next_table: u32,
 }
 
-impl Plan {
+/// A table that is not there yet, and where it goes.
+struct FreshTable<'a> {
+    at: Placement,
+    image: Cow<'a, PolicyImage>,
+}
+
+impl<'a> Plan<'a> {
     fn new<P: AsRef<Candidate>>(
         state: &State,
-        desired: &Desired<'_, P>,
+        desired: &Desired<'a, P>,
         sizes: Sizes,
         control: &Control,
     ) -> Result<Self, InstallError> {
-        let candidates: Vec<&Candidate> = desired.policies.iter().map(AsRef::as_ref).collect();
+        let candidates: Vec<&'a Candidate> = desired.policies.iter().map(AsRef::as_ref).collect();
         refuse_duplicates(&candidates)?;
         let mut incarnations = Counter(state.next_incarnation);
         let slots = assign_slots(&state.installed, &candidates, &mut incarnations)?;
@@ -508,17 +519,20 @@ impl Plan {
 
         let mut tables = Tables::new(&state.installed, sizes, state.next_table);
         let mut heads = vec![Head::EMPTY; index(SLOTS)];
-        let key = Key(control.hash_key);
-        let mut put = |slot: Slot, incarnation, image: &PolicyImage| -> Result<u32, InstallError> {
-            let at = tables.place(image, key)?;
-            heads[index(slot)] = place::head(image, at, incarnation);
+        let mut fresh = Vec::new();
+        let mut put = |slot: Slot, incarnation, image: Cow<'a, PolicyImage>| -> Result<u32, InstallError> {
+            let (at, is_fresh) = tables.place(&image)?;
+            heads[index(slot)] = place::head(&image, at, incarnation);
+            if is_fresh {
+                fresh.push(FreshTable { at, image });
+            }
             Ok(at.table)
         };
-        let launchers_table = put(SLOT_LAUNCHERS, HOUSE_INCARNATION, &launchers)?;
-        let selectors_table = put(SLOT_SELECTORS, HOUSE_INCARNATION, &selectors)?;
+        let launchers_table = put(SLOT_LAUNCHERS, HOUSE_INCARNATION, Cow::Owned(launchers))?;
+        let selectors_table = put(SLOT_SELECTORS, HOUSE_INCARNATION, Cow::Owned(selectors))?;
         let mut policies = Vec::new();
         for (bundle, (slot, incarnation)) in candidates.into_iter().zip(slots) {
-            let table = put(slot, incarnation, bundle.image())?;
+            let table = put(slot, incarnation, Cow::Borrowed(bundle.image()))?;
             policies.push(PolicyRecord {
                 name: bundle.name().to_owned(),
                 slot,
@@ -543,14 +557,16 @@ impl Plan {
         Ok(Self {
             snapshot,
             heads,
-            contents: tables.contents,
+            fresh,
+            key: Key(control.hash_key),
             next_incarnation: incarnations.0,
             next_table: tables.next.0,
         })
     }
 
     fn write<M: Maps>(&self, maps: &mut M) -> Result<(), MapFault> {
-        for (at, contents) in &self.contents {
+        for FreshTable { at, image } in &self.fresh {
+            let contents = place::contents(image, *at, self.key);
             maps.set_arena(at.arena, &contents.arena)?;
             maps.set_ports(at.ports, &contents.ports)?;
             maps.insert_exact(&contents.exact)?;
@@ -568,7 +584,8 @@ impl Plan {
     /// Removes what [`Plan::write`] added. Arena, ports and the heads of the other half need nothing: nobody refers
     /// to them, and the next installation overwrites them.
     fn undo<M: Maps>(&self, maps: &mut M) -> Result<(), MapFault> {
-        for (_, contents) in &self.contents {
+        for FreshTable { at, image } in &self.fresh {
+            let contents = place::contents(image, *at, self.key);
             let exact: Vec<ExactKey> = contents.exact.iter().map(|(key, _)| *key).collect();
             maps.remove_exact(&exact)?;
             let pins: Vec<PinKey> = contents.pins.iter().map(|(key, _)| *key).collect();
@@ -672,7 +689,6 @@ fn launchers_image(launchers: &[String]) -> PolicyImage {
 /// There may be thousands, so nothing here looks at all of them for each.
 struct Tables {
     used: Vec<TableRecord>,
-    contents: Vec<(Placement, place::Contents)>,
     next: Counter,
     sizes: Sizes,
     /// Every table there is, old and new, by what it holds.
@@ -696,7 +712,6 @@ impl Tables {
     fn new(before: &Snapshot, sizes: Sizes, next: u32) -> Self {
         let mut tables = Self {
             used: Vec::new(),
-            contents: Vec::new(),
             next: Counter(next),
             sizes,
             by_digest: HashMap::new(),
@@ -717,13 +732,14 @@ impl Tables {
         tables
     }
 
-    fn place(&mut self, image: &PolicyImage, key: Key) -> Result<Placement, InstallError> {
+    /// Where the table of an image goes, and whether it is not there yet.
+    fn place(&mut self, image: &PolicyImage) -> Result<(Placement, bool), InstallError> {
         let digest = place::digest(image);
         if let Some(known) = self.by_digest.get_mut(&digest) {
             if !std::mem::replace(&mut known.used, true) {
                 self.used.push(known.table.clone());
             }
-            return Ok(placement(&known.table));
+            return Ok((placement(&known.table), false));
         }
         let needs = place::needs(image);
         let refuse = |map, option, need, room| InstallError::Capacity {
@@ -765,10 +781,9 @@ impl Tables {
         };
         let at = placement(&table);
         self.count(&table);
-        self.contents.push((at, place::contents(image, at, key)));
         self.used.push(table.clone());
         self.by_digest.insert(digest, Known { table, used: true });
-        Ok(at)
+        Ok((at, true))
     }
 
     fn count(&mut self, table: &TableRecord) {

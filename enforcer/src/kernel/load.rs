@@ -5,15 +5,19 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::OnceLock,
+    time::Instant,
 };
 
 use super::{
     btf::{BtfError, FieldOffsets, KernelTypes},
+    code::Code,
+    direct::{DirectError, DirectMaps},
+    fields::{self, Misfit},
     kfunc::{self, NoCall},
     maps::Sizes,
     pin::Pins,
     support::{may_miss, offers},
-    symbols::{SymbolError, TreeLocks},
+    symbols::{SymbolError, Symbols},
 };
 use crate::kernel::chain;
 use aya::{
@@ -21,7 +25,7 @@ use aya::{
     programs::{BtfTracePoint, Lsm, Program, ProgramError, links::FdLink},
 };
 use enforcer_common::{
-    field::Field,
+    field::Entry,
     hook::{Attach, Hook},
     kfunc::RDONLY_CAST,
     maps,
@@ -71,6 +75,12 @@ pub enum LoadError {
     /// The object lacks a call: this binary was put together wrongly.
     #[error(transparent)]
     Calls(#[from] NoCall),
+    /// The object cannot be fitted to the kernel.
+    #[error(transparent)]
+    Fields(#[from] Misfit),
+    /// A map that the object addresses directly cannot be had.
+    #[error(transparent)]
+    Direct(#[from] DirectError),
     /// The host's mount namespace cannot be told.
     #[error("cannot read /proc/1/ns/mnt: {0}; is /proc mounted, and does this process have CAP_SYS_PTRACE?")]
     MountNamespace(io::Error),
@@ -137,6 +147,8 @@ impl fmt::Display for VerifierTail {
 pub struct Object {
     ebpf: Ebpf,
     btf: Btf,
+    /// Open until the programs are loaded.
+    _direct: DirectMaps,
 }
 
 /// The hooks that the running kernel offers to us, in the order to attach in.
@@ -171,7 +183,7 @@ pub struct SetUp {
 /// [`LoadError`].
 pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Result<Object, LoadError> {
     let offsets: FieldOffsets = types.field_offsets()?;
-    let locks = TreeLocks::of_running_kernel()?;
+    let symbols = Symbols::of_running_kernel()?;
     let words = words_type(types)?;
     let remembers = u32::from(set_up.remembers);
     let host_mnt_ns = host_mount_namespace().map_err(LoadError::MountNamespace)?;
@@ -181,9 +193,9 @@ pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Resu
         .btf(Some(&btf))
         // Task and socket storage, of which user space reads the first by system calls of our own.
         .allow_unsupported_maps()
-        .override_global(maps::FIELD_OFFSETS, offsets.as_slice(), true)
-        .override_global(maps::RENAME_LOCK, &locks.rename, true)
-        .override_global(maps::MOUNT_LOCK, &locks.mount, true)
+        .override_global(maps::RENAME_LOCK, &symbols.rename_lock, true)
+        .override_global(maps::MOUNT_LOCK, &symbols.mount_lock, true)
+        .override_global(maps::INIT_PID_NS, &symbols.init_pid_ns, true)
         .override_global(maps::WORDS_TYPE, &words, true)
         .override_global(maps::HOST_MNT_NS, &host_mnt_ns, true)
         .override_global(maps::REMEMBERS, &remembers, true);
@@ -197,9 +209,14 @@ pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Resu
             loader.map_pin_path(name, pins.map(name));
         }
     }
-    let object = kfunc::resolve(OBJECT, types)?;
-    let ebpf = loader.load(object.bytes()).map_err(|error| LoadError::Object(Box::new(error)))?;
-    Ok(Object { ebpf, btf })
+    let mut code = Code::of(OBJECT);
+    kfunc::resolve(&mut code, types)?;
+    fields::resolve(&mut code, &offsets)?;
+    let directory = pins.map(Pins::maps);
+    let direct = DirectMaps::open(maps::DIRECT, directory.as_deref())?;
+    direct.resolve(&mut code)?;
+    let ebpf = loader.load(code.bytes()).map_err(|error| LoadError::Object(Box::new(error)))?;
+    Ok(Object { ebpf, btf, _direct: direct })
 }
 
 impl Object {
@@ -214,7 +231,12 @@ impl Object {
             return Err(LoadError::MissingPrograms(missing));
         }
         for hook in hooks {
+            let started = Instant::now();
             self.load_program(*hook)?;
+            let took = started.elapsed();
+            // The kernel is asked only if somebody wants to know.
+            let looked_at = || self.looked_at(*hook).unwrap_or_default();
+            tracing::debug!(hook = hook.name(), looked_at = looked_at(), ?took, "program loaded");
         }
         Ok(())
     }
@@ -247,15 +269,18 @@ impl Object {
     /// million); nothing if the kernel does not say (before 5.16).
     #[must_use]
     pub fn largest(&self) -> Option<(Hook, u32)> {
-        let looked_at = |hook: &Hook| {
-            let info = match self.ebpf.program(hook.name())? {
-                Program::Lsm(program) => program.info(),
-                Program::BtfTracePoint(program) => program.info(),
-                _ => return None,
-            };
-            Some((*hook, info.ok()?.verified_instruction_count()?))
+        let counts = Hook::in_attach_order().filter_map(|hook| Some((hook, self.looked_at(hook)?)));
+        counts.max_by_key(|(_, count)| *count)
+    }
+
+    /// How many instructions the verifier looked at for a loaded program.
+    fn looked_at(&self, hook: Hook) -> Option<u32> {
+        let info = match self.ebpf.program(hook.name())? {
+            Program::Lsm(program) => program.info(),
+            Program::BtfTracePoint(program) => program.info(),
+            _ => return None,
         };
-        Hook::in_attach_order().filter_map(|hook| looked_at(&hook)).max_by_key(|(_, count)| *count)
+        info.ok()?.verified_instruction_count()
     }
 
     /// Attaches a loaded program. Dropping the link detaches it unless it is pinned.
@@ -294,7 +319,7 @@ fn words_type(types: &KernelTypes) -> Result<u32, BtfError> {
     if !types.has_function(RDONLY_CAST.name) {
         return Ok(0);
     }
-    Ok(types.structure_with(Field::RegsOrigAx)?.unwrap_or(0))
+    Ok(types.structure_with(Entry::RegsOrigAx)?.unwrap_or(0))
 }
 
 /// The inode number that the kernel keeps in `mnt_namespace.ns.inum`.

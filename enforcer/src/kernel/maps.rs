@@ -3,6 +3,7 @@
 //! Sizes of keys and values are checked when a map is opened, so what is read is what the ABI says.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
@@ -13,8 +14,8 @@ use aya::maps::{
 };
 use enforcer_common::{
     abi::{
-        ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, Counter, ExactKey, Grant, Head, Label, Pin,
-        PinKey, PortRange, PortSpan, PrefixKey, SLOTS, Slot,
+        ArenaChunk, Binding, COUNTERS as COUNTER_SLOTS, Control, Counter, ExactKey, Grant, Head, Keeper,
+        Label, OwnFilter, OwnKey, Pin, PinKey, PortRange, PortSpan, PrefixKey, SLOTS, Slot,
     },
     maps::{self, head_index},
 };
@@ -470,6 +471,71 @@ impl Maps for BpfMaps {
             operation: Operation::Wait,
             source,
         })
+    }
+}
+
+/// The maps that say what is the enforcer's own.
+pub struct OwnMaps {
+    own: HashMap<MapData, Wire<OwnKey>, u32>,
+    filter: Array<MapData, Wire<OwnFilter>>,
+    keeper: Array<MapData, Wire<Keeper>>,
+}
+
+impl OwnMaps {
+    /// Opens the maps that are pinned in a directory.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(directory: &Path) -> Result<Self, OpenError> {
+        Ok(Self {
+            own: typed::<OwnKey, u32, _>(directory, maps::OWN, Map::HashMap)?,
+            filter: typed::<u32, OwnFilter, _>(directory, maps::OWN_FILTER, Map::Array)?,
+            keeper: typed::<u32, Keeper, _>(directory, maps::KEEPER, Map::Array)?,
+        })
+    }
+
+    /// Lists this and nothing else. What was listed and still is never is not.
+    ///
+    /// # Errors
+    /// [`MapFault`].
+    pub fn replace(&mut self, entries: &BTreeMap<OwnKey, u32>) -> Result<(), MapFault> {
+        let mut filter = OwnFilter::default();
+        entries.keys().for_each(|key| filter.add(key));
+        // While both lists may be met, what either has.
+        let mut both = filter;
+        self.listed()?.iter().for_each(|key| both.add(key));
+        self.set_filter(&both)?;
+        for (key, bits) in entries {
+            let added = self.own.insert(Wire(*key), bits, 0);
+            added.map_err(|error| fault(maps::OWN, Operation::Write, error))?;
+        }
+        for key in self.listed()?.into_iter().filter(|key| !entries.contains_key(key)) {
+            removed(self.own.remove(&Wire(key))).map_err(|source| MapFault {
+                map: maps::OWN,
+                operation: Operation::Remove,
+                source,
+            })?;
+        }
+        self.set_filter(&filter)
+    }
+
+    fn listed(&self) -> Result<Vec<OwnKey>, MapFault> {
+        let listed = self.own.keys().map(|key| key.map(|Wire(key)| key)).collect::<Result<_, _>>();
+        listed.map_err(|error| fault(maps::OWN, Operation::Read, error))
+    }
+
+    fn set_filter(&mut self, filter: &OwnFilter) -> Result<(), MapFault> {
+        let set = self.filter.set(0, Wire(*filter), 0);
+        set.map_err(|error| fault(maps::OWN_FILTER, Operation::Write, error))
+    }
+
+    /// Says who the daemon is.
+    ///
+    /// # Errors
+    /// [`MapFault`].
+    pub fn set_keeper(&mut self, keeper: &Keeper) -> Result<(), MapFault> {
+        let set = self.keeper.set(0, Wire(*keeper), 0);
+        set.map_err(|error| fault(maps::KEEPER, Operation::Write, error))
     }
 }
 

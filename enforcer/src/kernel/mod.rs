@@ -3,10 +3,14 @@
 pub mod attach;
 pub mod bind;
 pub mod btf;
+pub mod code;
+pub mod direct;
+pub mod fields;
 pub mod install;
 pub mod kfunc;
 pub mod load;
 pub mod maps;
+pub mod own;
 pub mod pin;
 pub mod place;
 pub mod pod;

@@ -70,6 +70,12 @@ impl Default for Pins {
 }
 
 impl Pins {
+    /// The directory of everything.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Directory of the maps.
     #[must_use]
     pub fn maps(&self) -> PathBuf {
@@ -185,6 +191,12 @@ pub struct LinkSet {
 }
 
 impl LinkSet {
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> String {

@@ -12,7 +12,7 @@ use super::{
     maps::Sizes,
     pin::BPFFS,
     support::{self, Verity},
-    symbols::TreeLocks,
+    symbols::Symbols,
 };
 use crate::cgroups::mount_point;
 
@@ -118,7 +118,7 @@ pub fn probe(root: Root<'_>, types: &Result<KernelTypes, BtfError>) -> Report {
         ),
     }
     findings.extend([
-        tree_locks(),
+        symbols(),
         task_storage(root),
         mounted(root, "cgroup2", "cgroup2", "/sys/fs/cgroup"),
         mounted(root, "bpffs", "bpf", BPFFS),
@@ -237,10 +237,10 @@ fn hook_summary(hooks: &[HookFinding]) -> Finding {
     }
 }
 
-/// The programs check with them that a path did not change while it was read.
-fn tree_locks() -> Finding {
-    match TreeLocks::of_running_kernel() {
-        Ok(_) => Finding::new("symbols", Grade::Ok, "rename_lock and mount_lock found"),
+/// The programs check with the locks that a path did not change while it was read, and find the host's first process.
+fn symbols() -> Finding {
+    match Symbols::of_running_kernel() {
+        Ok(_) => Finding::new("symbols", Grade::Ok, format!("{} found", Symbols::NAMES.join(", "))),
         // Without root the kernel hides addresses; what follows for `run` as root is not known then.
         Err(error) if !crate::sys::is_root() => Finding::new("symbols", Grade::Warning, error.to_string()),
         Err(error) => Finding::new("symbols", Grade::Failure, error.to_string())

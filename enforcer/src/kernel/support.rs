@@ -9,7 +9,7 @@ use std::fmt;
 
 use enforcer_common::{
     abi::Measure,
-    field::Field,
+    field::Entry,
     hook::{Hook, Privilege},
     kfunc::FSVERITY_DIGEST,
     verdict::{Family, Mode},
@@ -49,17 +49,22 @@ pub const COVERED: &[(Hook, &str)] = &[
     (Hook::InodeRemoveAcl, "before 6.2 access control lists are extended attributes like others"),
     (Hook::InodeFileSetattr, "before 6.17 file flags are set by ioctls, which are judged"),
     (Hook::FilePermission, "since 6.5 `sendfile` and `splice` to a socket are sends like others"),
+    (Hook::BprmCredsForExec, "before 6.14 nobody can ask whether a program would start"),
     (Hook::FileIoctlCompat, "before 6.8 ioctls of 32-bit programs are judged like others"),
 ];
 
-/// Whether the kernel has a hook, and a program on it has something to do. One hook sees every read and write, and is not
-/// used where another does its work.
+/// Whether the kernel has a hook, and a program on it has something to do. One hook sees every read and write, another
+/// every start of a program; they are not used where another does their work, or there is none.
 ///
 /// # Errors
 /// [`BtfError::Damaged`].
 pub fn offers(types: &KernelTypes, hook: Hook) -> Result<bool, BtfError> {
     let needed = match hook {
         Hook::FilePermission => types.field_place("proto_ops", "sendpage")?.is_some(),
+        Hook::BprmCredsForExec => {
+            let question = Entry::BprmIsCheck;
+            types.field_place(question.structure(), question.path())?.is_some()
+        }
         _ => true,
     };
     Ok(needed && types.has_hook(hook))
@@ -133,8 +138,8 @@ impl Optional {
 }
 
 /// Where kernels keep fs-verity digests that have no function to ask for them.
-const VERITY_FIELDS: &[Field] =
-    &[Field::InodeVerity, Field::VerityAlgorithm, Field::VerityDigest, Field::VerityAlgorithmSize];
+const VERITY_FIELDS: &[Entry] =
+    &[Entry::InodeVerity, Entry::VerityAlgorithm, Entry::VerityDigest, Entry::VerityAlgorithmSize];
 
 /// How the kernel's fs-verity digests are had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +159,7 @@ pub fn verity(types: &KernelTypes) -> Result<Verity, NoContent> {
         return Ok(Verity::Asked);
     }
     // Damaged type information has no fields, either.
-    let is_there = |field: &Field| matches!(types.field_place(field.structure(), field.path()), Ok(Some(_)));
+    let is_there = |field: &Entry| matches!(types.field_place(field.structure(), field.path()), Ok(Some(_)));
     if VERITY_FIELDS.iter().all(is_there) { Ok(Verity::Read) } else { Err(NoContent::NoVerity) }
 }
 
@@ -393,6 +398,19 @@ mod tests {
             assert!(!offers(&kernel(old), Hook::MmapFile).unwrap(), "it is not there");
         }
         assert!(may_miss(Hook::FilePermission).is_some());
+    }
+
+    #[test]
+    fn a_question_is_judged_where_it_can_be_asked() {
+        let kernel = |members| {
+            let mut writer = Writer::new();
+            writer.function("bpf_lsm_bprm_creds_for_exec");
+            writer.structure("linux_binprm", members);
+            KernelTypes::parse(writer.finish()).unwrap()
+        };
+        assert!(offers(&kernel(&[("is_check", 0, 4)]), Hook::BprmCredsForExec).unwrap());
+        assert!(!offers(&kernel(&[("argc", 0, 64)]), Hook::BprmCredsForExec).unwrap());
+        assert!(may_miss(Hook::BprmCredsForExec).is_some());
     }
 
     #[test]

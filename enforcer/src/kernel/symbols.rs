@@ -25,16 +25,21 @@ pub enum SymbolError {
     Missing(Vec<&'static str>),
 }
 
-/// The sequence locks that tell a walk of the file tree whether it was disturbed.
+/// Variables of the kernel whose addresses the programs need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TreeLocks {
-    /// `rename_lock`: every change of a name.
-    pub rename: u64,
-    /// `mount_lock`: every change of the mount tree.
-    pub mount: u64,
+pub struct Symbols {
+    /// The sequence lock that tells a walk of the file tree of every change of a name.
+    pub rename_lock: u64,
+    /// And the one that tells it of every change of the mount tree.
+    pub mount_lock: u64,
+    /// The first pid namespace, which knows the host's first process.
+    pub init_pid_ns: u64,
 }
 
-impl TreeLocks {
+impl Symbols {
+    /// Their names.
+    pub const NAMES: [&'static str; 3] = ["rename_lock", "mount_lock", "init_pid_ns"];
+
     /// Those of the running kernel.
     ///
     /// # Errors
@@ -44,7 +49,7 @@ impl TreeLocks {
     }
 
     fn read(table: impl BufRead) -> Result<Self, SymbolError> {
-        let (mut rename, mut mount) = (None, None);
+        let mut found = Self::NAMES.map(|_| None);
         for line in table.lines() {
             let line = line?;
             // `ADDRESS TYPE NAME`, and `[MODULE]` behind symbols of modules.
@@ -54,21 +59,22 @@ impl TreeLocks {
             else {
                 continue;
             };
-            let slot = match name {
-                "rename_lock" => &mut rename,
-                "mount_lock" => &mut mount,
-                _ => continue,
-            };
-            *slot = u64::from_str_radix(address, 16).ok();
+            for (wanted, slot) in Self::NAMES.iter().zip(&mut found) {
+                if *wanted == name {
+                    *slot = u64::from_str_radix(address, 16).ok();
+                }
+            }
         }
-        match (rename, mount) {
-            (Some(0), _) | (_, Some(0)) => Err(SymbolError::Hidden),
-            (Some(rename), Some(mount)) => Ok(Self { rename, mount }),
+        if found.contains(&Some(0)) {
+            return Err(SymbolError::Hidden);
+        }
+        match found {
+            [Some(rename_lock), Some(mount_lock), Some(init_pid_ns)] => {
+                Ok(Self { rename_lock, mount_lock, init_pid_ns })
+            }
             _ => {
-                let wanted = [("rename_lock", rename), ("mount_lock", mount)];
-                Err(SymbolError::Missing(
-                    wanted.into_iter().filter(|(_, found)| found.is_none()).map(|(name, _)| name).collect(),
-                ))
+                let missing = Self::NAMES.into_iter().zip(found).filter(|(_, found)| found.is_none());
+                Err(SymbolError::Missing(missing.map(|(name, _)| name).collect()))
             }
         }
     }
@@ -78,17 +84,22 @@ impl TreeLocks {
 mod tests {
     use super::*;
 
-    fn read(table: &str) -> Result<TreeLocks, SymbolError> {
-        TreeLocks::read(table.as_bytes())
+    fn read(table: &str) -> Result<Symbols, SymbolError> {
+        Symbols::read(table.as_bytes())
     }
 
     #[test]
-    fn both_locks_are_found_and_modules_are_not() {
+    fn variables_are_found_and_those_of_modules_are_not() {
         let table = "ffffffff9be09600 D rename_lock\n\
                      ffffffffc0000010 d rename_lock\t[evil]\n\
                      ffffffff9be09601 D rename_lock_of_another\n\
+                     ffffffff9be0a000 D init_pid_ns\n\
                      ffffffff9be09680 D mount_lock\n";
-        let expected = TreeLocks { rename: 0xffff_ffff_9be0_9600, mount: 0xffff_ffff_9be0_9680 };
+        let expected = Symbols {
+            rename_lock: 0xffff_ffff_9be0_9600,
+            mount_lock: 0xffff_ffff_9be0_9680,
+            init_pid_ns: 0xffff_ffff_9be0_a000,
+        };
         assert_eq!(read(table).unwrap(), expected);
     }
 
@@ -97,7 +108,8 @@ mod tests {
         let hidden = "0000000000000000 D rename_lock\n0000000000000000 D mount_lock\n";
         assert!(matches!(read(hidden), Err(SymbolError::Hidden)));
         let error = read("ffffffff9be09600 D rename_lock\nnonsense\n").unwrap_err();
-        assert!(matches!(&error, SymbolError::Missing(names) if names == &["mount_lock"]), "{error}");
+        let expected = ["mount_lock", "init_pid_ns"];
+        assert!(matches!(&error, SymbolError::Missing(names) if names == &expected), "{error}");
         assert!(error.to_string().contains("CONFIG_KALLSYMS_ALL"));
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use enforcer_common::{
     abi::{
         ARENA_CHUNK_CELLS, ArenaChunk, Binding, Control, ExactKey, Grant, Head, Pin, PinKey, PortRange,
-        PortSpan, PrefixKey, SLOTS, Slot,
+        PortSpan, PrefixKey, SLOTS, Slot, arena_place,
     },
     decide::{Step, Tables},
     hash::Key,
@@ -113,7 +113,7 @@ impl FakeMaps {
         let heads = self.heads[from..from + SLOTS as usize].to_vec();
         let cells = heads.iter().filter(|head| head.states != 0).map(|head| {
             let end = head.accepts + head.states * enforcer_common::abi::ACCEPT_CELLS;
-            (head.transitions..end).map(|cell| self.cell(cell).unwrap()).collect()
+            (head.transitions..end).map(|cell| self.cell(cell.into()).unwrap()).collect()
         });
         let ranges = |span: &PortSpan| self.ports[span.first as usize..][..span.count as usize].to_vec();
         View {
@@ -321,9 +321,9 @@ impl Tables for FakeMaps {
         self.pins.get(key).copied()
     }
 
-    fn cell(&self, index: u32) -> Option<u16> {
-        let chunk = self.arena.get((index / ARENA_CHUNK_CELLS) as usize)?;
-        chunk.cells.get((index % ARENA_CHUNK_CELLS) as usize).copied()
+    fn cell(&self, index: u64) -> Option<u16> {
+        let (chunk, within) = arena_place(index)?;
+        self.arena.get(chunk as usize)?.cells.get(within).copied()
     }
 
     fn prefix(&self, _: &PrefixKey) -> Option<PortSpan> {

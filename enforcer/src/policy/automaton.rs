@@ -7,6 +7,8 @@
 
 use std::{collections::HashMap, rc::Rc};
 
+use enforcer_common::environment;
+
 use super::glob::{ByteSet, Glob, Node};
 
 /// How far construction may go.
@@ -346,8 +348,8 @@ impl Phase {
     const fn next(self, byte: u8) -> Option<Self> {
         match (self, byte) {
             (Self::Start, b'/') => Some(Self::Root),
-            // Options have no structure either.
-            (Self::Start, b'@' | b'-') | (Self::Abstract, _) => Some(Self::Abstract),
+            // Options and environment variables have no structure either.
+            (Self::Start, b'@' | b'-' | environment::SIGN) | (Self::Abstract, _) => Some(Self::Abstract),
             (Self::Start, _) | (Self::Root | Self::Slash, b'/') => None,
             (Self::Inside, b'/') => Some(Self::Slash),
             (Self::Root | Self::Slash | Self::Inside, _) => Some(Self::Inside),
@@ -954,6 +956,26 @@ mod tests {
         let nfa = Nfa::of(&globs);
         let table: &[(&str, &[usize])] =
             &[("-e", &[0]), ("-/x", &[1]), ("-ee", &[]), ("-", &[]), ("/-e", &[2]), ("e", &[])];
+        for (name, expected) in table {
+            assert_eq!(nfa.matching(name.as_bytes()), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn variables_are_matched_as_they_are() {
+        let texts = ["ENV", "PS4=+ ", "PATH=/usr//bin/"];
+        let mut globs = texts.map(|text| Glob::variable(text).unwrap()).to_vec();
+        globs.push(Glob::path("/**").unwrap());
+        let nfa = Nfa::of(&globs);
+        let table: &[(&str, &[usize])] = &[
+            ("$ENV", &[0]),
+            ("$PS4=+ ", &[1]),
+            ("$PATH=/usr//bin/", &[2]),
+            ("$ENV=", &[]),
+            ("$PS4", &[]),
+            ("ENV", &[]),
+            ("/$ENV", &[3]),
+        ];
         for (name, expected) in table {
             assert_eq!(nfa.matching(name.as_bytes()), *expected, "{name}");
         }

@@ -220,9 +220,9 @@ allow = ["chroot"]
                 .join(" ")
         };
         let table = [
-            ("/usr/bin/app", "exec library read code"),
+            ("/usr/bin/app", "exec library read code probe"),
             ("/usr/bin/sh", ""),
-            ("/opt/app/bin/x", "exec library read code"),
+            ("/opt/app/bin/x", "exec library read code probe"),
             ("/opt/app/bin/x/y", ""),
             ("/usr/lib/a/b.so", "library read code"),
             ("/usr/lib", ""),

@@ -369,6 +369,52 @@ mod tests {
         assert_eq!(chosen(&[("met", met), ("loose", loose)]).unwrap(), "met");
     }
 
+    /// Whatever labels a pod's author writes, and whatever labels policies ask for: the container gets the policy that its
+    /// other attributes name, or none.
+    #[test]
+    fn labels_choose_no_policy() {
+        let attributes: [&[(&str, &str)]; 4] = [
+            &[("image", "sha256:aa")],
+            &[("namespace", "shop"), ("container", "app")],
+            &[("namespace", "shop")],
+            &[("name", "web")],
+        ];
+        let labels = [("tier", "front"), ("tier", "back"), ("team", "a")];
+        let mut refused = 0;
+        for asked in 0..1_u32 << (attributes.len() * 2) {
+            // Two bits for each policy: which label it asks for, if any.
+            let policy = |(at, pairs): (usize, &&[(&str, &str)])| {
+                let mut selector = selector(pairs);
+                if let Some((key, value)) = labels.get((asked >> (2 * at) & 3) as usize) {
+                    selector.labels.insert((*key).to_owned(), (*value).to_owned());
+                }
+                (["image", "app", "shop", "web"][at], selector)
+            };
+            let policies: Vec<_> = attributes.iter().enumerate().map(policy).collect();
+            for written in 0..1_u32 << labels.len() {
+                let chosen_by_author = labels.iter().enumerate().filter(|(at, _)| written >> at & 1 != 0);
+                let container = Container {
+                    labels: chosen_by_author
+                        .map(|(_, (key, value))| ((*key).into(), (*value).into()))
+                        .collect(),
+                    ..container()
+                };
+                for first in 0..policies.len() {
+                    let rest = policies[first..].iter().map(|(name, selector)| (*name, selector));
+                    match admitting(rest, &container) {
+                        Ok(name) => assert_eq!(name, policies[first].0, "{asked:b} {written:b}"),
+                        Err(NotAdmitted::Label { policy, .. }) => {
+                            assert_eq!(policy, policies[first].0);
+                            refused += 1;
+                        }
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            }
+        }
+        assert!(refused > 0);
+    }
+
     #[test]
     fn what_is_not_known_yet_keeps_nobody_out() {
         let known = Container { images: Vec::new(), service_account: None, ..container() };

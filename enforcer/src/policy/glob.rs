@@ -7,7 +7,10 @@
 
 use std::{fmt, ops::Range};
 
-use enforcer_common::abi::{NAME_MAX, PATH_MAX};
+use enforcer_common::{
+    abi::{NAME_MAX, PATH_MAX},
+    environment,
+};
 
 /// A valid pattern.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub enum Kind {
     Path,
     /// Abstract unix sockets: the name follows an `@`.
     Abstract,
-    /// Options of programs. Never a pattern.
+    /// Options of programs, and variables of their environment. Never a pattern.
     Option,
 }
 
@@ -135,6 +138,12 @@ pub enum Problem {
     /// Longer than the kernel side compares.
     #[error("the option is longer than {} bytes", Glob::MAX_OPTION)]
     LongOption,
+    /// Something else than a variable.
+    #[error("this is not the name of an environment variable")]
+    NoVariable,
+    /// Longer than the kernel side compares.
+    #[error("the variable is longer than {} bytes", Glob::MAX_VARIABLE)]
+    LongVariable,
     /// Longer than anyone writes.
     #[error("the pattern is longer than {} bytes", Glob::MAX_TEXT)]
     LongText,
@@ -196,6 +205,39 @@ impl Glob {
             return Err(GlobError { at: at..at + 1, problem: Problem::Nul, help });
         }
         Ok(Self { text: text.into(), kind: Kind::Option, nodes: vec![Node::Literal(text.as_bytes().into())] })
+    }
+
+    /// Longest variable, with its value if it has one, in bytes: what the kernel side compares.
+    pub const MAX_VARIABLE: usize = environment::VARIABLE_MAX as usize - 1;
+
+    /// Takes an environment variable as it is: a name, or a name and a value with `=` between them.
+    ///
+    /// # Errors
+    /// Like [`Self::path`].
+    pub fn variable(text: &str) -> Result<Self, GlobError> {
+        let fail = |at, problem, help: String| Err(GlobError { at, problem, help });
+        let name = text.split('=').next().unwrap_or_default();
+        if let Some(bare) = text.strip_prefix('$') {
+            return fail(0..1, Problem::NoVariable, format!("write its name alone: \"{bare}\""));
+        }
+        if name.is_empty() {
+            let help = "write a name, e.g. \"PYTHONPATH\", or a name and a value, \"PYTHONPATH=/opt/app\"";
+            return fail(0..text.len(), Problem::NoVariable, help.to_owned());
+        }
+        if name.contains(['*', '?', '[', '{']) {
+            let help = "variables are listed one by one, without wildcards".to_owned();
+            return fail(0..name.len(), Problem::NoVariable, help);
+        }
+        if text.len() > Self::MAX_VARIABLE || name.len() >= environment::NAME_MAX as usize {
+            let help = "list it without its value; a name of its own has fewer than 256 bytes";
+            return fail(0..text.len(), Problem::LongVariable, help.to_owned());
+        }
+        if let Some(at) = text.find('\0') {
+            return fail(at..at + 1, Problem::Nul, "no variable contains one".to_owned());
+        }
+        let text = format!("{}{text}", char::from(environment::SIGN));
+        let nodes = vec![Node::Literal(text.as_bytes().into())];
+        Ok(Self { text: text.into(), kind: Kind::Option, nodes })
     }
 
     fn parse(text: &str, kind: Kind) -> Result<Self, GlobError> {

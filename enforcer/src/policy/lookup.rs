@@ -78,8 +78,8 @@ impl Tables for ImageTables {
         self.pins.get(key).copied()
     }
 
-    fn cell(&self, index: u32) -> Option<u16> {
-        self.cells.get(index as usize).copied()
+    fn cell(&self, index: u64) -> Option<u16> {
+        self.cells.get(usize::try_from(index).ok()?).copied()
     }
 
     fn prefix(&self, key: &PrefixKey) -> Option<PortSpan> {

@@ -275,6 +275,7 @@ impl Switch {
 /// The list that grants a right on named objects: table, key, right.
 pub const OBJECT_LISTS: &[(&str, &str, Rights)] = &[
     ("exec", "allow", Rights::EXEC),
+    ("exec", "probes", Rights::PROBE),
     ("memory", "libraries", Rights::LIBRARY),
     ("file", "read", Rights::READ),
     ("file", "write", Rights::WRITE),

@@ -11,6 +11,7 @@ use std::{
 
 use enforcer_common::{
     abi::Measure,
+    environment,
     hook::Privilege,
     net::Direction,
     rights::Rights,
@@ -76,6 +77,9 @@ fn syntax_error(source: &Source, error: &toml::de::Error) -> Diagnostic {
     }
 }
 
+/// Rights that let something start.
+const STARTS: Rights = Rights::EXEC.union(Rights::EXEC_PINNED).union(Rights::PROBE);
+
 /// What a whole policy deserves to be asked about.
 fn effect_warnings(policy: &Policy) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
@@ -83,7 +87,7 @@ fn effect_warnings(policy: &Policy) -> Vec<Diagnostic> {
         && policy.switches.is_empty()
         && policy.families.is_empty()
         && policy.privileges.is_empty();
-    let starts = |rule: &ObjectRule| rule.rights.0 & (Rights::EXEC.0 | Rights::EXEC_PINNED.0) != 0;
+    let starts = |rule: &ObjectRule| rule.rights.0 & STARTS.0 != 0;
     let starts_something = policy.objects.iter().any(starts);
     let unlinked = policy.switches.iter().any(|(switch, _)| *switch == Switch::UnlinkedExec);
     if allows_nothing {
@@ -110,7 +114,7 @@ fn effect_warnings(policy: &Policy) -> Vec<Diagnostic> {
             );
         }
     }
-    warnings.extend(pin_warnings(policy));
+    warnings.extend(worthless_warnings(policy));
     warnings
 }
 
@@ -127,10 +131,29 @@ fn is_interpreter(name: &str) -> bool {
     INTERPRETERS.contains(&stem)
 }
 
+/// Whether a variable's value can be code itself, rather than only name files that have to be listed as code.
+fn holds_code(name: &str) -> bool {
+    const HOLDING: &[&str] = &[
+        "BASH_ENV",
+        "ENV",
+        "PS4",
+        "PROMPT_COMMAND",
+        "PYTHONINSPECT",
+        "PERL5OPT",
+        "PERL5DB",
+        "NODE_OPTIONS",
+        "BUN_OPTIONS",
+    ];
+    HOLDING.contains(&name) || name.starts_with("BASH_FUNC_") || name.starts_with("LUA_INIT")
+}
+
+/// Options by which interpreters are handed code that no rule looks at.
+const INLINE: &[&str] = &["-", "-c", "-i"];
+
 fn interpreter_warnings(policy: &Policy) -> Vec<Diagnostic> {
     let listed =
         |right: Rights, name: &str| {
-            policy.objects.iter().filter(|rule| rule.rights.contains(right)).any(|rule| {
+            policy.objects.iter().filter(|rule| rule.rights.0 & right.0 != 0).any(|rule| {
                 rule.glob.text() == name || rule.glob.matches_naively(name.as_bytes()) == Some(true)
             })
         };
@@ -139,6 +162,13 @@ fn interpreter_warnings(policy: &Policy) -> Vec<Diagnostic> {
         let (Some(origin), name) = (policy.rules.get(rule.rule as usize), rule.glob.text()) else { continue };
         if rule.glob.literal().is_none() {
             continue;
+        }
+        if INLINE.contains(&name) {
+            let message = format!("`{name}` lets interpreters be given code that no rule looks at");
+            warnings.push(Diagnostic::warning(Code::Interpreter, message).at(origin.span, "").help(
+                "what comes as an argument or on standard input has no name that could be listed: put it into a \
+                 file, and list that in `code`",
+            ));
         }
         let file_name = name.rsplit('/').next().unwrap_or(name);
         if rule.rights.contains(Rights::EXEC)
@@ -151,7 +181,7 @@ fn interpreter_warnings(policy: &Policy) -> Vec<Diagnostic> {
                  what a script itself reads and evaluates is not covered",
             ));
         }
-        if rule.rights.contains(Rights::INTERPRETER) && !listed(Rights::EXEC, name) {
+        if rule.rights.contains(Rights::INTERPRETER) && !listed(STARTS, name) {
             let warning = Diagnostic::warning(
                 Code::NoEffect,
                 format!("`{name}` is not in `exec.allow`, so it never starts"),
@@ -162,33 +192,48 @@ fn interpreter_warnings(policy: &Policy) -> Vec<Diagnostic> {
     warnings
 }
 
-/// Pins that other rules make worthless, as all rules add up.
-fn pin_warnings(policy: &Policy) -> Vec<Diagnostic> {
-    if policy.pins.is_empty() {
+/// Pins and probes that other rules make worthless, as all rules add up.
+fn worthless_warnings(policy: &Policy) -> Vec<Diagnostic> {
+    let is_narrow = |rule: &&ObjectRule| rule.rights == Rights::EXEC_PINNED || rule.rights == Rights::PROBE;
+    if !policy.objects.iter().any(|rule| is_narrow(&rule)) {
         return Vec::new();
     }
     let rules = Nfa::of(policy.objects.iter().map(|rule| &rule.glob));
-    let pinned = policy.objects.iter().filter(|rule| rule.rights == Rights::EXEC_PINNED);
     let warning = |rule: &ObjectRule| {
         let name = rule.glob.literal()?;
+        let is_probe = rule.rights == Rights::PROBE;
         let matching: Vec<&ObjectRule> =
             rules.matching(name).into_iter().filter_map(|at| policy.objects.get(at)).collect();
         let granting = |right| matching.iter().find(|other| other.rights.with_implied().contains(right));
         let (other, warning) = if let Some(other) = granting(Rights::EXEC) {
-            let message = "the pin has no effect: another rule lets the program start whatever it holds";
+            let message = if is_probe {
+                "the entry has no effect: another rule lets the workload itself start the program"
+            } else {
+                "the pin has no effect: another rule lets the program start whatever it holds"
+            };
             let help = "rules add up: leave the program out of that rule";
             (other, Diagnostic::warning(Code::NoEffect, message).help(help))
         } else {
             let other = granting(Rights::LIBRARY)?;
-            let message = "the pinned program may be mapped as code whatever it holds";
-            let help = "the dynamic loader runs what may be mapped (`ld.so PROGRAM`), and looks at no digest: leave \
-                        the program out of `memory.libraries`";
+            let (message, help) = if is_probe {
+                (
+                    "the workload itself may map the program as code",
+                    "the dynamic loader runs what may be mapped (`ld.so PROGRAM`), whoever starts it: leave the \
+                     program out of `memory.libraries`",
+                )
+            } else {
+                (
+                    "the pinned program may be mapped as code whatever it holds",
+                    "the dynamic loader runs what may be mapped (`ld.so PROGRAM`), and looks at no digest: leave \
+                     the program out of `memory.libraries`",
+                )
+            };
             (other, Diagnostic::warning(Code::Broad, message).help(help))
         };
         let place = |rule: &ObjectRule| policy.rules.get(rule.rule as usize).map(|origin| origin.span);
         Some(warning.at(place(rule)?, "").related(place(other)?, "by this"))
     };
-    pinned.filter_map(warning).collect()
+    policy.objects.iter().filter(is_narrow).filter_map(warning).collect()
 }
 
 /// A value of the type its key wants.
@@ -300,6 +345,7 @@ impl<'s> Reader<'s> {
             }
         }
         list("interpreters", "options").into_iter().for_each(|text| self.option(text));
+        list("interpreters", "environment").into_iter().for_each(|text| self.variable(text));
         for (key, direction) in [("connect", Direction::Connect), ("bind", Direction::Bind)] {
             list("network", key)
                 .into_iter()
@@ -642,6 +688,29 @@ impl<'s> Reader<'s> {
             }
             Err(error) => self.bad_pattern(text, 0, &error),
         }
+    }
+
+    fn variable(&mut self, text: Text<'_>) {
+        const LIST: &str = "interpreters.environment";
+        let glob = match Glob::variable(text.text) {
+            Ok(glob) => glob,
+            Err(error) => return self.bad_pattern(text, 0, &error),
+        };
+        let has_value = text.text.contains('=');
+        let warning = if !environment::is_worth_listing(text.text) {
+            let message = format!("`{}` need not be listed: it hands interpreters no code", text.text);
+            Some((Code::NoEffect, message, "leave it out; other variables are not judged"))
+        } else if !has_value && holds_code(text.text) {
+            let message = format!("whoever sets `{}` has interpreters run what it holds", text.text);
+            Some((Code::Interpreter, message, "list it with the one value it needs: `NAME=value`"))
+        } else {
+            None
+        };
+        if let Some((code, message, help)) = warning {
+            self.found.push(Diagnostic::warning(code, message).at(text.span, "").help(help));
+        }
+        let meaning = glob.text().to_owned();
+        self.rule(LIST, text, meaning, Meaning::Object(glob, Rights::CODE));
     }
 
     fn program_rule(&mut self, list: &'static str, program: &Program<'_>, rights: Rights) {
@@ -1099,6 +1168,7 @@ fn found(value: &DeValue<'_>) -> &'static str {
 /// `table.key`, without building it for each of many rules.
 fn list_name(table: &str, key: &str) -> &'static str {
     match (table, key) {
+        ("exec", "probes") => "exec.probes",
         ("exec", _) => "exec.allow",
         ("memory", _) => "memory.libraries",
         ("file", "read") => "file.read",

@@ -25,7 +25,7 @@ const VERITY: &str = "fsverity=";
 pub enum Question {
     /// Rights on a named object.
     Object {
-        /// Path, or `@` and an abstract name, or an interpreter's option.
+        /// Path, or `@` and an abstract name, or an interpreter's option, or `$` and a variable.
         name: Vec<u8>,
         /// Rights that must all be granted.
         needed: Rights,
@@ -92,7 +92,9 @@ pub enum QuestionError {
     #[error("`{0}` of what? Nothing follows it")]
     NoObject(String),
     /// A name that the kernel never sees.
-    #[error("`{0}` is neither an absolute path, nor an abstract socket's `@name`, nor an option")]
+    #[error(
+        "`{0}` is neither an absolute path, nor an abstract socket's `@name`, nor an option, nor a `$VARIABLE`"
+    )]
     BadName(String),
     /// An address that is none, or many.
     #[error("`{0}` is not one address with one port, e.g. `tcp 10.0.0.1:443`")]
@@ -115,11 +117,12 @@ impl Question {
     /// Rights on a name.
     ///
     /// # Errors
-    /// [`QuestionError::BadName`] for what is neither an absolute path, nor an abstract name, nor an option.
+    /// [`QuestionError::BadName`] for what is neither an absolute path, nor an abstract name, nor an option, nor a
+    /// variable.
     pub fn object(name: impl Into<Vec<u8>>, needed: Rights) -> Result<Self, QuestionError> {
         let name = name.into();
         match name.first() {
-            Some(b'/' | b'@' | b'-') => Ok(Self::Object { name, needed }),
+            Some(b'/' | b'@' | b'-' | b'$') => Ok(Self::Object { name, needed }),
             _ => Err(QuestionError::BadName(String::from_utf8_lossy(&name).into_owned())),
         }
     }
@@ -232,7 +235,7 @@ impl Question {
         let needed = || event_rights(field("needed"));
         let name = || text("path").or_else(|| text("name")).ok_or(QuestionError::Field("object.path"));
         match text("kind").ok_or(QuestionError::Field("object.kind"))? {
-            "name" | "path" | "file" | "unix" | "argument" => {
+            "name" | "path" | "file" | "unix" | "argument" | "variable" => {
                 let known = Known {
                     sha256: text("sha256").map(str::parse).transpose()?,
                     fsverity: text("fsverity").map(fsverity).transpose()?,
@@ -307,7 +310,7 @@ impl Question {
     pub const fn family(&self) -> Family {
         match self {
             Self::Object { needed, .. } | Self::Unnamed { needed, .. } => {
-                if needed.0 & Rights::EXEC.0 != 0 {
+                if needed.0 & (Rights::EXEC.0 | Rights::PROBE.0) != 0 {
                     Family::Exec
                 } else if needed.0 & Rights::LIBRARY.0 != 0 {
                     Family::Memory
@@ -460,6 +463,8 @@ mod tests {
             "read /etc/passwd",
             "read+write /a b",
             "exec /x",
+            "code -c",
+            "code $PYTHONPATH",
             "unix-connect @bus",
             "connect tcp 10.0.0.1:443",
             "bind udp [::1]:53",

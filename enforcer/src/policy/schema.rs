@@ -66,6 +66,7 @@ pub const KEYS: &[Key] = &[
     ("mode", "network", Type::Text),
     ("mode", "privilege", Type::Text),
     ("exec", "allow", Type::Programs),
+    ("exec", "probes", Type::List),
     ("exec", "unlinked", Type::Switch),
     ("memory", "libraries", Type::List),
     ("memory", "anonymous", Type::Switch),
@@ -80,6 +81,7 @@ pub const KEYS: &[Key] = &[
     ("interpreters", "programs", Type::List),
     ("interpreters", "code", Type::List),
     ("interpreters", "options", Type::List),
+    ("interpreters", "environment", Type::List),
     ("privileges", "allow", Type::List),
 ];
 
@@ -151,7 +153,7 @@ mod tests {
             ("exec", "read", "`read` belongs in [file]"),
             ("exec", "policy", "`policy` stands at the top of the file, before the first [table]"),
             ("exec", "deny", "there are no deny rules: whatever no rule allows is refused, so allow less"),
-            ("exec", "qqqq", "in [exec] can stand: allow, unlinked"),
+            ("exec", "qqqq", "in [exec] can stand: allow, probes, unlinked"),
         ];
         for (table, key, expected) in table {
             assert_eq!(advice(table, key), expected, "[{table}] {key}");

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use enforcer_common::{
+    environment,
     net::Direction,
     rights::Rights,
     verdict::{Decision, Reason},
@@ -82,7 +83,7 @@ pub fn suggest(question: &Question) -> Vec<Suggestion> {
             known.pins().next().map(pinned).map(suggestion).into_iter().collect()
         }
         Question::Unnamed { why: Reason::Unlinked, needed, .. } => {
-            let is_code = needed.0 & (Rights::EXEC.0 | Rights::LIBRARY.0) != 0;
+            let is_code = needed.0 & (Rights::EXEC.0 | Rights::PROBE.0 | Rights::LIBRARY.0) != 0;
             vec![Suggestion::switch(if is_code { Switch::UnlinkedExec } else { Switch::UnlinkedFiles })]
         }
         Question::Unnamed { .. } => Vec::new(),
@@ -134,6 +135,7 @@ pub const fn no_suggestion(decision: &Decision) -> &'static str {
             "say what the program holds: `--sha256 DIGEST` or `--fsverity sha256:DIGEST`, or ask where the file is"
         }
         Reason::Unverifiable => "no rule can: pinned programs cannot lie on this file system",
+        Reason::Protected => "no rule can: it is the enforcer's own",
         Reason::SocketFamily => "no rule can: policies do not know this socket family",
         _ => "no rule can",
     }
@@ -147,8 +149,13 @@ fn object(name: &[u8], needed: Rights) -> Vec<Suggestion> {
         let option = String::from_utf8_lossy(name).into_owned();
         return vec![Suggestion::entry("interpreters", "options", option)];
     }
+    if let Some(variable) = name.strip_prefix(&[environment::SIGN]) {
+        let variable = String::from_utf8_lossy(variable).into_owned();
+        return vec![Suggestion::entry("interpreters", "environment", variable)];
+    }
     for right in [
         Rights::EXEC,
+        Rights::PROBE,
         Rights::LIBRARY,
         Rights::CODE,
         Rights::CREATE,
@@ -187,7 +194,11 @@ mod tests {
             ("read+write /x", &["[file] read = [\"/x\"]", "[file] write = [\"/x\"]"]),
             ("create+write /x", &["[file] create = [\"/x\"]"]),
             ("exec+read /x", &["[exec] allow = [\"/x\"]"]),
+            ("probe /x", &["[exec] probes = [\"/x\"]"]),
             ("library /x.so", &["[memory] libraries = [\"/x.so\"]"]),
+            ("code -u", &["[interpreters] options = [\"-u\"]"]),
+            ("code $PYTHONPATH", &["[interpreters] environment = [\"PYTHONPATH\"]"]),
+            ("code $ENV=a", &["[interpreters] environment = [\"ENV=a\"]"]),
             ("read /a*[b]", &["[file] read = [\"/a\\\\*\\\\[b\\\\]\"]"]),
             ("unix-connect @a b", &["[network] connect = [\"unix @a b\"]"]),
             ("unix-bind /s", &["[network] bind = [\"unix /s\"]"]),

@@ -52,7 +52,8 @@ fn check_image(policy: &Policy, image: &PolicyImage, data: &[u8]) {
         let expected = rules
             .matching(name)
             .into_iter()
-            .fold(Rights::NONE, |all, at| all.union(policy.objects[at].rights.with_implied()));
+            .fold(Rights::NONE, |all, at| all.union(policy.objects[at].rights.with_implied()))
+            .with_probe();
         for (needed, _) in Rights::NAMES {
             let decision = tables.decide(&Request::Object { name: &Bytes(name), needed: *needed });
             assert_ne!(decision.reason, Reason::Internal);

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::cgroup::Cgroup;
 use crate::report::Report;
@@ -105,6 +106,8 @@ pub struct Actor {
     stdin: Option<ChildStdin>,
     reports: Receiver<Report>,
     stderr: std::process::ChildStderr,
+    /// The operation that it was asked for last.
+    asked: Op,
 }
 
 impl Actor {
@@ -166,7 +169,7 @@ impl Actor {
                 }
             }
         });
-        Ok(Self { child, stdin: Some(stdin), reports, stderr })
+        Ok(Self { child, stdin: Some(stdin), reports, stderr, asked: Vec::new() })
     }
 
     /// Its process id.
@@ -192,6 +195,7 @@ impl Actor {
     pub fn ask(&mut self, op: &[String]) {
         let mut line = serde_json::to_vec(op).expect("strings are JSON");
         line.push(b'\n');
+        op.clone_into(&mut self.asked);
         let stdin = self.stdin.as_mut().expect("the actor still takes orders");
         stdin.write_all(&line).and_then(|()| stdin.flush()).expect("writing to the actor");
     }
@@ -205,7 +209,10 @@ impl Actor {
         match self.reports.recv_timeout(LIMIT) {
             Ok(report) => report,
             Err(RecvTimeoutError::Timeout) => panic!("the actor did not answer within {LIMIT:?}"),
-            Err(RecvTimeoutError::Disconnected) => panic!("the actor ended: {}", self.obituary()),
+            Err(RecvTimeoutError::Disconnected) => {
+                let obituary = self.obituary();
+                panic!("the actor ended over {:?}: {obituary}", self.asked)
+            }
         }
     }
 
@@ -254,6 +261,7 @@ impl Actor {
 fn out_of_the_way(inherited: Vec<(OwnedFd, RawFd)>) -> io::Result<Vec<(OwnedFd, RawFd)>> {
     let numbers = || inherited.iter().map(|(_, number)| *number);
     let (Some(lowest), Some(highest)) = (numbers().min(), numbers().max()) else { return Ok(inherited) };
+    allow_many_files()?;
     let moved = |(descriptor, number): (OwnedFd, RawFd)| {
         if descriptor.as_raw_fd() < lowest {
             return Ok((descriptor, number));
@@ -263,6 +271,15 @@ fn out_of_the_way(inherited: Vec<(OwnedFd, RawFd)>) -> io::Result<Vec<(OwnedFd, 
         Ok((unsafe { OwnedFd::from_raw_fd(above) }, number))
     };
     inherited.into_iter().map(moved).collect()
+}
+
+/// Raises the limit of open files as far as it goes.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn allow_many_files() -> io::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }
 
 impl Drop for Actor {

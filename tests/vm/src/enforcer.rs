@@ -493,8 +493,11 @@ fn artifacts() -> PathBuf {
     directory
 }
 
+/// Where the daemon logs events.
+///
 /// Not among the artifacts: a flood of events is part of the tests, and failures print the events that matter.
-fn log_file() -> PathBuf {
+#[must_use]
+pub fn log_file() -> PathBuf {
     Path::new(SCRATCH).join("events.jsonl")
 }
 

@@ -8,13 +8,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use enforcer_common::{
-    abi::{ABI_VERSION, Counter},
+    abi::{ABI_VERSION, Control, Counter, Label},
     maps,
 };
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
+const BPF_MAP_CREATE: i64 = 0;
 const BPF_MAP_LOOKUP_ELEM: i64 = 1;
 const BPF_MAP_UPDATE_ELEM: i64 = 2;
 const BPF_MAP_GET_NEXT_KEY: i64 = 4;
+const BPF_PROG_LOAD: i64 = 5;
+const BPF_OBJ_PIN: i64 = 6;
 const BPF_OBJ_GET: i64 = 7;
 const BPF_PROG_GET_NEXT_ID: i64 = 11;
 const BPF_MAP_GET_NEXT_ID: i64 = 12;
@@ -92,6 +96,59 @@ pub fn counter(counter: Counter) -> u64 {
     value.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).sum()
 }
 
+/// The generation that is in force.
+///
+/// # Panics
+/// When the map cannot be read.
+#[must_use]
+pub fn generation() -> u64 {
+    let dump = map(maps::CONTROL).unwrap_or_else(|error| panic!("reading {}: {error}", maps::CONTROL));
+    let value = dump.values().next().expect("it has one value");
+    Control::read_from_bytes(value).expect("which is of this type").generation
+}
+
+/// What sticks to a process. `None` if no hook has met it.
+///
+/// # Errors
+/// Those of `pidfd_open(2)` and `bpf(2)`.
+pub fn label(pid: u32) -> io::Result<Option<Label>> {
+    let mut value = [0; size_of::<Label>()];
+    match with_label(BPF_MAP_LOOKUP_ELEM, pid, &mut value) {
+        Ok(()) => Ok(Label::read_from_bytes(&value).ok()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Forges what sticks to a process.
+///
+/// # Errors
+/// As [`label`].
+pub fn set_label(pid: u32, label: &Label) -> io::Result<()> {
+    let mut value = [0; size_of::<Label>()];
+    value.copy_from_slice(label.as_bytes());
+    with_label(BPF_MAP_UPDATE_ELEM, pid, &mut value)
+}
+
+fn with_label(command: i64, pid: u32, value: &mut [u8; size_of::<Label>()]) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    let process = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if process < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let process = i32::try_from(process).map_err(io::Error::other)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    let process = unsafe { OwnedFd::from_raw_fd(process) };
+    let map = open(&directory().join("maps").join(maps::LABELS))?;
+    let mut key = [process.as_raw_fd()];
+    // map_fd; key; value; flags.
+    let mut attributes = [0; 16];
+    attributes[0] = fd_word(&map);
+    attributes[1] = address(&mut key);
+    attributes[2] = address(value);
+    bpf(command, &mut attributes).map(drop)
+}
+
 /// How many elements hash-like maps hold. Arrays always hold their maximum, so they are left out.
 ///
 /// # Panics
@@ -143,6 +200,93 @@ fn collect_link_ids(directory: &Path, ids: &mut BTreeMap<String, u32>) {
         // struct bpf_link_info: type, id, prog_id, …
         ids.insert(path.to_string_lossy().into_owned(), info[1]);
     }
+}
+
+/// Ids of what the enforcer has pinned, and of the programs behind its links.
+#[derive(Clone, Debug)]
+pub struct OwnObjects {
+    /// Maps.
+    pub maps: Vec<u32>,
+    /// Programs.
+    pub programs: Vec<u32>,
+    /// Links.
+    pub links: Vec<u32>,
+}
+
+/// What the enforcer has pinned.
+///
+/// # Panics
+/// When it cannot be opened.
+#[must_use]
+pub fn own_objects() -> OwnObjects {
+    let object = |path: &Path| {
+        // Zero: the kernel takes what it finds there for where to write names.
+        let mut info = [0_u32; 32];
+        let fd = open(path).expect("opening a pin");
+        object_info(&fd, &mut info).expect("asking for an id");
+        // Both structs start with type and id; that of links goes on with the program's.
+        (info[1], info[2])
+    };
+    let maps = maps::PINNED.iter().map(|name| object(&directory().join("maps").join(name)).0).collect();
+    let (links, programs) = link_ids().keys().map(|path| object(Path::new(path))).unzip();
+    OwnObjects { maps, programs, links }
+}
+
+/// A map and a program that are not the enforcer's.
+#[derive(Debug)]
+pub struct Foreign {
+    map: OwnedFd,
+    program: OwnedFd,
+}
+
+impl Foreign {
+    /// Makes them, and pins the map.
+    ///
+    /// # Errors
+    /// Those of `bpf(2)`.
+    pub fn pinned(path: &Path) -> io::Result<Self> {
+        // Of an array: map_type, key_size; value_size, max_entries.
+        let mut attributes = [0; 16];
+        attributes[0] = 2 | 4 << 32;
+        attributes[1] = 4 | 1 << 32;
+        let map = fresh(bpf(BPF_MAP_CREATE, &mut attributes)?)?;
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        let mut attributes = [0; 16];
+        (attributes[0], attributes[1]) = (name.as_ptr() as u64, fd_word(&map));
+        bpf(BPF_OBJ_PIN, &mut attributes)?;
+        // r0 = 0; exit.
+        let mut code = [0xb7_u64, 0x95];
+        // A socket filter: prog_type, insn_cnt; insns; license.
+        let mut attributes = [0; 16];
+        attributes[0] = 1 | 2 << 32;
+        (attributes[1], attributes[2]) = (address(&mut code), c"GPL".as_ptr() as u64);
+        let program = fresh(bpf(BPF_PROG_LOAD, &mut attributes)?)?;
+        Ok(Self { map, program })
+    }
+
+    /// The map's id.
+    ///
+    /// # Panics
+    /// When the kernel does not tell.
+    #[must_use]
+    pub fn map_id(&self) -> u32 {
+        id(&self.map)
+    }
+
+    /// The program's id.
+    ///
+    /// # Panics
+    /// When the kernel does not tell.
+    #[must_use]
+    pub fn program_id(&self) -> u32 {
+        id(&self.program)
+    }
+}
+
+fn id(object: &OwnedFd) -> u32 {
+    let mut info = [0_u32; 32];
+    object_info(object, &mut info).expect("asking for an id");
+    info[1]
 }
 
 /// How many BPF objects the kernel holds, whoever made them.
@@ -252,7 +396,10 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let mut attributes = [0; 16];
     attributes[0] = name.as_ptr() as u64;
-    let fd = bpf(BPF_OBJ_GET, &mut attributes)?;
+    fresh(bpf(BPF_OBJ_GET, &mut attributes)?)
+}
+
+fn fresh(fd: i64) -> io::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

@@ -17,7 +17,7 @@
 
 use std::fs;
 use std::io;
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -37,8 +37,10 @@ use crate::report::{Failure, Report};
 use crate::servers::Servers;
 use crate::stub;
 
-/// Descriptors that rows inherit get numbers from here on, by row.
-const FIRST_INHERITED: RawFd = 500;
+/// Descriptors that rows inherit get numbers from here on, by row: beyond all that a test has open itself, below 4096, which
+/// is the most that the kernel allows unless told otherwise. Starting a process takes a pipe to say that it failed, and that
+/// must not be overwritten.
+const FIRST_INHERITED: RawFd = 3500;
 
 /// What a row needs to find on disk, freshly made before every phase.
 #[derive(Clone, Debug)]
@@ -74,6 +76,8 @@ pub enum Inherited {
     Written(String),
     /// A connection to one of the [`Servers`].
     Connection(&'static str),
+    /// A datagram socket that is connected to one of them.
+    Datagrams(&'static str),
     /// A pipe, open for reading and writing, that stops this process whenever something is written to it.
     Stopping(String),
 }
@@ -522,6 +526,13 @@ impl Table {
             Inherited::Connection(server) => {
                 self.given.fetch_add(1, Ordering::SeqCst);
                 TcpStream::connect(self.servers.address(server)).expect("connecting to our own server").into()
+            }
+            Inherited::Datagrams(server) => {
+                let address = self.servers.address(server);
+                let any = if address.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+                let socket = UdpSocket::bind(any).expect("binding a datagram socket");
+                socket.connect(address).expect("connecting to our own server");
+                socket.into()
             }
             Inherited::Stopping(process) => {
                 let process = self.fill_in(row, process).parse().expect("the number of a process");

@@ -70,6 +70,15 @@ impl UnitFile {
         Self::create(&format!("{unit}.d/90-test.conf"), text)
     }
 
+    /// Changes a unit further: as [`UnitFile::drop_in`], beside it.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[must_use]
+    pub fn second_drop_in(unit: &str, text: &str) -> Self {
+        Self::create(&format!("{unit}.d/95-test.conf"), text)
+    }
+
     fn create(name: &str, text: &str) -> Self {
         let file = PathBuf::from("/run/systemd/system").join(name);
         fs::create_dir_all(file.parent().unwrap_or(&file)).expect("creating the unit's directory");

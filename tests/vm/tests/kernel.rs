@@ -29,12 +29,22 @@ mod events;
 mod files;
 #[path = "kernel/interpreters.rs"]
 mod interpreters;
+#[path = "kernel/launchers.rs"]
+mod launchers;
 #[path = "kernel/paths.rs"]
 mod paths;
+#[path = "kernel/probes.rs"]
+mod probes;
+#[path = "kernel/protected.rs"]
+mod protected;
 #[path = "kernel/refused_inputs.rs"]
 mod refused_inputs;
 #[path = "kernel/remembered.rs"]
 mod remembered;
+#[path = "kernel/remembered_addresses.rs"]
+mod remembered_addresses;
+#[path = "kernel/remembered_programs.rs"]
+mod remembered_programs;
 #[path = "kernel/sealed.rs"]
 mod sealed;
 #[path = "kernel/swaps.rs"]

@@ -122,7 +122,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         cpu(&cache, args)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut programs = build::programs(&cache, build::Profile::Dev)?;
+    // What is measured is what is shipped.
+    let mut programs = build::programs(&cache, build::Profile::Release)?;
     programs.extend(build::bench_programs(&cache)?);
     let host = Host::prepare(&cache, vm_verb::agent(&programs)?)?;
     let qemu = tool::QEMU.ensure(&cache, host.lock())?;

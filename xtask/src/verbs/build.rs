@@ -49,14 +49,14 @@ pub(super) enum Profile {
 const BENCH: &str = "enforcer-bench";
 const NOTHING: &str = "bench-nothing";
 
-/// What `cargo xtask bench` needs in a guest besides [`programs`].
+/// What `cargo xtask bench` needs in a guest besides [`programs`]: optimised, like what it measures.
 pub(super) fn bench_programs(cache: &Cache) -> Result<Vec<Program>> {
     provision::for_build(cache)?;
-    let mut ours = guest_cargo("build", Profile::Dev);
+    let mut ours = guest_cargo("build", Profile::Release);
     ours.args(["--bins", "-p", BENCH, "-p", NOTHING]);
     let mut programs = artifacts(ours, "bin").context("building the benchmark")?;
     // The same program again, with shared libraries.
-    let mut dynamic = cargo("build", Profile::Dev);
+    let mut dynamic = cargo("build", Profile::Release);
     dynamic.args(["--bins", "-p", NOTHING]);
     let dynamic = artifacts(dynamic, "bin").context("building the dynamic program")?;
     programs.extend(
@@ -68,8 +68,7 @@ pub(super) fn bench_programs(cache: &Cache) -> Result<Vec<Program>> {
 /// The part of the benchmark that runs on the machine itself, and the BPF object that it loads.
 pub(super) fn host_bench(cache: &Cache) -> Result<(PathBuf, PathBuf)> {
     provision::for_build(cache)?;
-    // As guests get it, which is built already, and a little slower than what is shipped.
-    let mut host = guest_cargo("build", Profile::Dev);
+    let mut host = guest_cargo("build", Profile::Release);
     host.args(["-p", BENCH, "--bin", HOST_BENCH]);
     let programs = artifacts(host, "bin").context("building the benchmark for this machine")?;
     let program = programs.into_iter().find(|program| program.name == HOST_BENCH);
@@ -155,9 +154,14 @@ fn cargo(verb: &str, profile: Profile) -> Command {
 /// Cargo for static programs.
 fn guest_cargo(verb: &str, profile: Profile) -> Command {
     let mut cargo = cargo(verb, profile);
+    statically(&mut cargo);
+    cargo
+}
+
+/// Has cargo make static programs.
+pub(super) fn statically(cargo: &mut Command) {
     cargo.args(["--target", TARGET]);
     cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
-    cargo
 }
 
 /// Runs cargo and collects the executables of this target kind.

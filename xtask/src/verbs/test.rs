@@ -1,7 +1,7 @@
 //! `cargo xtask test`
 
 use std::io::{BufRead, BufReader};
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -96,9 +96,10 @@ fn on_host(filter: Option<&str>) -> Result<Row> {
         everything.extend(["--exclude", package]);
     }
     let mut broken = None;
-    for selection in [everything, libraries] {
+    // The libraries like guests get them: what that compiles is what they are compiled from afterwards.
+    for (selection, set_up) in [(everything, None), (libraries, Some(build::statically as SetUp))] {
         let failed = summary.failed;
-        let status = cargo_test(&selection, filter, &mut summary)?;
+        let status = cargo_test(&selection, set_up, filter, &mut summary)?;
         if !status.success() && summary.failed == failed {
             broken = Some(format!("cargo test {}: {status}", selection.join(" ")));
         }
@@ -109,10 +110,21 @@ fn on_host(filter: Option<&str>) -> Result<Row> {
     Ok(Row { place: "host".into(), suite: "workspace".into(), summary, broken, time: started.elapsed() })
 }
 
+/// What a call of cargo needs besides its arguments.
+type SetUp = fn(&mut Command);
+
 /// Runs the tests of these packages and counts them.
-fn cargo_test(selection: &[&str], filter: Option<&str>, summary: &mut Summary) -> Result<ExitStatus> {
+fn cargo_test(
+    selection: &[&str],
+    set_up: Option<SetUp>,
+    filter: Option<&str>,
+    summary: &mut Summary,
+) -> Result<ExitStatus> {
     let mut cargo = process::cargo(paths::workspace());
     cargo.arg("test").args(selection).arg("--no-fail-fast");
+    if let Some(set_up) = set_up {
+        set_up(&mut cargo);
+    }
     if let Some(filter) = filter {
         cargo.args(["--", filter]);
     }
@@ -151,7 +163,7 @@ fn in_guests(cache: &Cache, args: &Args) -> Result<Vec<Row>> {
             kernels.iter().partition(|kernel| all || matrix::runs_on(suite, &kernel.name));
         if !left_out.is_empty() {
             let names: Vec<_> = left_out.iter().map(|kernel| kernel.name.as_str()).collect();
-            ui::note(&format!("suite {suite} is heavy: not on {} unless asked for", names.join(", ")));
+            ui::note(&format!("suite {suite} takes long: not on {} unless asked for", names.join(", ")));
         }
         for kernel in run {
             let boots = match scenarios::of(suite) {

@@ -29,6 +29,8 @@ use enforcer_common::{
 mod maps {
     pub use crate::policy_maps::{ARENA, CONTROL, COUNTERS, EXACT, HEADS, PINS, PORTS, PREFIXES, PrefixData};
 }
+#[path = "../../opaque.rs"]
+mod opaque;
 #[path = "../../policy_maps.rs"]
 mod policy_maps;
 mod question;
@@ -105,7 +107,7 @@ fn round(answer: impl FnOnce(&'static Question) -> bool) -> i64 {
 
 #[inline(always)]
 fn is_allowed(request: &Request<'_, Asked>) -> bool {
-    let Some(tables) = Maps::in_force() else { return false };
+    let tables = Maps::in_force();
     let Some(head) = tables.head(SLOT_FIRST_POLICY) else { return false };
     let decision: Decision = decide(request, head, &tables);
     matches!(decision.verdict, Verdict::Allow)
@@ -134,6 +136,12 @@ impl Text for Asked {
     fn tail(&self) -> Option<u64> {
         // Only what interpreters read is judged by it, and none is asked about.
         None
+    }
+
+    #[inline(always)]
+    fn first(&self, _: u32) -> Self {
+        // Only what interpreters are started with is cut, and none is asked about.
+        Self(self.0)
     }
 }
 

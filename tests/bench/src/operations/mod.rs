@@ -105,11 +105,19 @@ pub static OPERATIONS: &[Operation] = &[
     hook("mprotect-code", &[Hook::FileMprotect], memory::protect_code),
     hook("shmat", &[Hook::ShmShmat], memory::attach_shared),
     hook("receive-file", &[Hook::FileReceive], network::receive_file),
-    hook("mknod-unlink", &[Hook::PathMknod, Hook::PathUnlink], files::make_and_unlink),
-    hook("mkdir-rmdir", &[Hook::PathMkdir, Hook::PathRmdir], files::make_and_remove_directory),
-    hook("symlink-unlink", &[Hook::PathSymlink], files::symlink_and_unlink),
-    hook("rename", &[Hook::PathRename], files::rename),
-    hook("link-unlink", &[Hook::PathLink], files::link_and_unlink),
+    hook(
+        "mknod-unlink",
+        &[Hook::PathMknod, Hook::PathUnlink, Hook::InodeCreate, Hook::InodeUnlink],
+        files::make_and_unlink,
+    ),
+    hook(
+        "mkdir-rmdir",
+        &[Hook::PathMkdir, Hook::PathRmdir, Hook::InodeMkdir, Hook::InodeRmdir],
+        files::make_and_remove_directory,
+    ),
+    hook("symlink-unlink", &[Hook::PathSymlink, Hook::InodeSymlink], files::symlink_and_unlink),
+    hook("rename", &[Hook::PathRename, Hook::InodeRename], files::rename),
+    hook("link-unlink", &[Hook::PathLink, Hook::InodeLink], files::link_and_unlink),
     hook("truncate", &[Hook::PathTruncate], files::truncate),
     hook("chmod", &[Hook::PathChmod], files::chmod),
     hook("chown", &[Hook::PathChown], files::chown),
@@ -195,11 +203,17 @@ mod tests {
     use super::*;
 
     /// What no operation here reaches, and why.
-    const NOT_MEASURED: &[(Hook, &str)] = &[(
-        Hook::QuotaOn,
-        "takes a disk with quota files, and modules for their format, which the guests do not have; what a task asks for \
-         passes `quotactl` first",
-    )];
+    const NOT_MEASURED: &[(Hook, &str)] = &[
+        (
+            Hook::QuotaOn,
+            "takes a disk with quota files, and modules for their format, which the guests do not have; what a task asks \
+             for passes `quotactl` first",
+        ),
+        (Hook::InodeMknod, "the program is that of `inode_create`"),
+        (Hook::BpfMap, "a look at a label, and for a workload one look-up, beside a new descriptor"),
+        (Hook::BpfProg, "as `bpf_map`"),
+        (Hook::FileSendSigiotask, "compares a number, where a signal is sent"),
+    ];
 
     #[test]
     fn a_name_stands_for_one_operation() {

@@ -3,6 +3,7 @@
 //! What neither `std` nor `nix` wraps, and what several attacks have in common. What only one attack calls is in its
 //! own file.
 
+pub(crate) mod bpf;
 pub(crate) mod files;
 pub(crate) mod memory;
 pub(crate) mod modules;

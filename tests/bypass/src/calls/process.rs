@@ -1,6 +1,6 @@
 //! Children, threads and programs.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
@@ -8,6 +8,11 @@ use enforcer_vm_tests::report::{At, Failure, Outcome, Report};
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, execv, execveat, fork, getppid, pipe2};
+
+/// A real interpreter, which is a shell under the name `sh`.
+pub(crate) const BUSYBOX: &str = "/usr/bin/busybox";
+/// The same, for system calls.
+pub(crate) const BUSYBOX_C: &CStr = c"/usr/bin/busybox";
 
 /// Ends a child without running exit handlers that belong to the parent.
 pub(crate) fn exit(status: i32) -> ! {

@@ -40,6 +40,15 @@ pub(crate) fn connect(socket: &OwnedFd, address: &dyn SockaddrLike) -> io::Resul
     super::check(unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr(), address.len()) }).map(drop)
 }
 
+/// Takes the peer away: `connect(2)` to `AF_UNSPEC`.
+pub(crate) fn disconnect(socket: &OwnedFd) -> io::Result<()> {
+    // SAFETY: all-zero is an address of no family.
+    let nobody: libc::sockaddr = unsafe { core::mem::zeroed() };
+    let length = libc::socklen_t::try_from(size_of_val(&nobody)).unwrap_or(0);
+    // SAFETY: address and length belong together.
+    super::check(unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, length) }).map(drop)
+}
+
 pub(crate) fn bind(socket: &OwnedFd, address: &dyn SockaddrLike) -> io::Result<()> {
     // SAFETY: address and length belong together.
     super::check(unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr(), address.len()) }).map(drop)
@@ -57,7 +66,7 @@ pub(crate) fn send_to(socket: &OwnedFd, address: &dyn SockaddrLike, flags: i32) 
 }
 
 /// `sendto(2)` of anything to any address.
-pub(crate) fn send_bytes(socket: &OwnedFd, payload: &[u8], address: &[u8], flags: i32) -> Outcome {
+pub(crate) fn send_bytes(socket: &impl AsRawFd, payload: &[u8], address: &[u8], flags: i32) -> Outcome {
     let length = libc::socklen_t::try_from(address.len()).unwrap_or(0);
     // SAFETY: payload and address are as long as said.
     let sent = unsafe {

@@ -22,11 +22,13 @@ const OP_SENDMSG: u8 = 9;
 const OP_RECVMSG: u8 = 10;
 const OP_CONNECT: u8 = 16;
 const OP_OPENAT: u8 = 18;
+const OP_MADVISE: u8 = 25;
 const OP_SEND: u8 = 26;
 const OP_RENAMEAT: u8 = 35;
 const OP_UNLINKAT: u8 = 36;
 const OP_LINKAT: u8 = 39;
 const OP_SOCKET: u8 = 45;
+const OP_URING_CMD: u8 = 46;
 const OP_SEND_ZC: u8 = 47;
 const OP_BIND: u8 = 56;
 const OP_LISTEN: u8 = 57;
@@ -225,6 +227,28 @@ impl Ring {
         };
         // SAFETY: the paths outlive the call.
         unsafe { self.submit(entry) }.map(drop)
+    }
+
+    /// Hands a command to the driver of a file. Since 5.19.
+    pub(crate) fn command(&self, file: &OwnedFd, command: u32) -> io::Result<i32> {
+        let entry =
+            Entry { opcode: OP_URING_CMD, fd: file.as_raw_fd(), offset: command.into(), ..Entry::default() };
+        // SAFETY: the entry points to nothing.
+        unsafe { self.submit(entry) }
+    }
+
+    /// `madvise(2)` of memory of ours, that must keep what it holds.
+    pub(crate) fn advise(&self, address: u64, length: u32, advice: i32) -> io::Result<i32> {
+        let entry = Entry {
+            opcode: OP_MADVISE,
+            fd: -1,
+            address,
+            length,
+            op_flags: advice.cast_unsigned(),
+            ..Entry::default()
+        };
+        // SAFETY: the entry points to nothing that is read or written.
+        unsafe { self.submit(entry) }
     }
 
     /// Since 5.19.

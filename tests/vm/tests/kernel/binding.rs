@@ -89,6 +89,41 @@ fn new_cgroups_are_bound_when_they_are_made() {
     assert!(may_read(Place::Joining(&stranger.child("globbed-two")), &file), "the glob starts at the root");
 }
 
+/// A workload that may make cgroups chooses their names, but not their policy: neither at once nor at the next
+/// installation. What the host makes below the same workload has the policy that names it.
+#[test]
+fn a_workload_does_not_choose_its_policy_by_a_name() {
+    let mut enforcer = Enforcer::ready();
+    if baseline_only() {
+        return;
+    }
+    let file = secret("by-name");
+    let parent = Cgroup::create("maker");
+    let directory = parent.directory().to_string_lossy().into_owned();
+    let strict = Policy::of("maker", &parent).allow("file.create", &format!("{directory}/**"));
+    let lax = Policy::selecting("lax", "cgroup", "/enforcer-test/maker/lax-*").allow("file.read", &file);
+    enforcer.apply(&[&strict, &lax]);
+    let named = |name: &str| {
+        // Somebody has made it already.
+        assert!(parent.directory().join(name).is_dir(), "{name}");
+        parent.child(name)
+    };
+    let made = actor::run(Place::Joining(&parent), &[op(&["mkdir", &format!("{directory}/lax-inside")])]);
+    assert!(made.as_ref().unwrap()[0].ok, "{made:?}");
+    let (inside, outside) = (named("lax-inside"), parent.child("lax-outside"));
+    let check = |when: &str| {
+        assert!(!may_read(Place::Joining(&inside), &file), "{when}: the name has chosen the policy");
+        assert!(may_read(Place::Joining(&outside), &file), "{when}: the host's name counts");
+    };
+    check("at once");
+    enforcer.apply(&[&strict, &lax]);
+    check("after the same installation");
+    enforcer.apply(&[&strict, &lax, &Policy::of("other", &Cgroup::create("other"))]);
+    check("after another installation");
+    // What is made below it has its policy, too, unless the host gives it a name that a policy selects.
+    assert!(!may_read(Place::Joining(&inside.child("below")), &file));
+}
+
 #[test]
 fn the_first_program_is_judged_however_it_gets_in() {
     let mut enforcer = Enforcer::ready();

@@ -10,7 +10,7 @@ use enforcer_containers::container::Container;
 use enforcer_containers::wire::{self, Bind, Reply, Request};
 use enforcer_vm_tests::actor::{self, Actor, Place, installed, op, program};
 use enforcer_vm_tests::cgroup::Cgroup;
-use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, baseline_only};
+use enforcer_vm_tests::enforcer::{self, Enforcer, SCRATCH, baseline_only};
 use enforcer_vm_tests::policy::Policy;
 use enforcer_vm_tests::scenario::copy_of_actor;
 use enforcer_vm_tests::wait;
@@ -134,6 +134,69 @@ fn who_is_not_admitted_stays_under_the_base_policy() {
     assert_eq!(results, expected);
 }
 
+/// The cgroups of real runtimes, with either driver, on the host and within other containers.
+#[test]
+fn containers_of_every_runtime_are_born_under_the_base_policy() {
+    let mut enforcer = Enforcer::ready();
+    if baseline_only() {
+        return;
+    }
+    let own = PathBuf::from(program());
+    let id = "3f2a9c0d11".repeat(6);
+    let kind = format!("docker-{id}.scope/kubelet.slice/kubelet-kubepods.slice");
+    let born = [
+        format!("kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"),
+        format!("kubepods/besteffort/pod1/{id}"),
+        format!("k3s.service/kubepods/pod1/{id}"),
+        format!(
+            "system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{id}/cri-containerd-{id}.scope"
+        ),
+        format!("machine.slice/libpod-{id}.scope"),
+        format!("machine.slice/libpod-{id}.scope/container"),
+        format!("user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{id}.scope"),
+        format!("libpod_parent/libpod-{id}"),
+        format!("system.slice/docker-{id}.scope"),
+        format!("docker/{id}"),
+        format!("{kind}/kubelet-kubepods-pod1.slice/cri-containerd-{id}.scope"),
+        format!("docker/{id}/kubelet/kubepods/pod1/{id}"),
+        // systemd in a container, whose units have names, too.
+        format!("machine.slice/libpod-{id}.scope/container/system.slice/web.service"),
+        format!("crio-{id}.scope"),
+    ];
+    let not_born = [
+        "system.slice/docker.service".to_owned(),
+        format!("machine.slice/libpod-conmon-{id}.scope"),
+        "kubepods.slice".to_owned(),
+        format!("system.slice/xdocker-{id}.scope"),
+    ];
+    let base = Policy::bare("base", "container-roots", ROOT).allow("exec.allow", &pause().to_string_lossy());
+    let named = ["kubernetes", "podman", "docker", "containerd", "cri-o"];
+    let text = base.to_toml().replace(&format!("\"{ROOT}\""), &format!("{named:?}"));
+    let file = PathBuf::from(format!("{SCRATCH}/every-runtime.toml"));
+    fs::write(&file, text).unwrap();
+    let admitted = self::named("node");
+    enforcer.apply_files(&[file, enforcer::write_policy(&admitted)]);
+    let check = |path: &str, is_container: bool| {
+        let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+        // With all that is below it, it goes when this is dropped.
+        let outermost = Cgroup::create(first);
+        let inner = (!rest.is_empty()).then(|| outermost.child(rest));
+        let cgroup = inner.as_ref().unwrap_or(&outermost);
+        assert_eq!(starts(cgroup, &own), !is_container, "{path}");
+        assert!(!is_container || starts(cgroup, &pause()), "{path}: the base policy allows it");
+    };
+    born.iter().for_each(|path| check(path, true));
+    not_born.iter().for_each(|path| check(path, false));
+    // Within a container that was admitted, whatever is called a container or a unit is part of it.
+    let node = Cgroup::create(&format!("docker-{id}.scope"));
+    bind(&node, "node");
+    for inner in ["kubelet.slice/kubelet-kubepods.slice/pod1", "system.slice/web.service"] {
+        let inner = node.child(inner);
+        assert!(starts(&inner, &own), "{} is not the node's", inner.path());
+        assert!(!starts(&inner, &pause()), "{} is under the base policy", inner.path());
+    }
+}
+
 /// A runtime is in the container's cgroup before the container is bound: what counts is what holds when its program starts.
 #[test]
 fn a_launcher_that_entered_before_is_under_the_container_s_policy() {
@@ -215,8 +278,8 @@ fn a_task_under_a_policy_cannot_ask() {
     assert!(starts(&victim, Path::new(&program())));
 }
 
-/// When the daemon starts it names the containers that nobody has admitted, but for those that do what their base policy
-/// is there for.
+/// The daemon names the containers that nobody has admitted, but for those that do what their base policy is there for: when
+/// it starts, and when policies come; each once.
 #[test]
 fn a_pod_s_sandbox_is_no_stray() {
     let mut enforcer = Enforcer::ready();
@@ -232,7 +295,20 @@ fn a_pod_s_sandbox_is_no_stray() {
     enforcer.apply(&[]);
     let stray = Cgroup::create("pod-stray");
     let _before = resident(&stray);
+    let mark = enforcer.mark();
     enforcer.apply(&[&base()]);
+    let found = |enforcer: &Enforcer, mark| {
+        let events = enforcer.log().containers_since(mark);
+        let text = |event: &enforcer_vm_tests::events::Event| {
+            (event.text("result").to_owned(), event.text("cgroup").to_owned())
+        };
+        events.iter().map(text).collect::<Vec<_>>()
+    };
+    let expected = [("unadmitted".to_owned(), stray.path().to_owned())];
+    let at_once = wait::until("the stray to be named", wait::SOON, || {
+        Some(found(&enforcer, mark)).filter(|found| !found.is_empty())
+    });
+    assert_eq!(at_once, expected);
     let sandbox = Cgroup::create("pod-sandbox");
     let _held = resident(&sandbox);
     let _empty = Cgroup::create("pod-empty");
@@ -240,9 +316,7 @@ fn a_pod_s_sandbox_is_no_stray() {
     enforcer.kill_daemon();
     enforcer.start_daemon();
     enforcer.barrier();
-    let events = enforcer.log().containers_since(mark);
-    let events: Vec<_> = events.iter().map(|event| (event.text("result"), event.text("cgroup"))).collect();
-    assert_eq!(events, [("unadmitted", stray.path())]);
+    assert_eq!(found(&enforcer, mark), expected);
 }
 
 /// Without a daemon, and with one that hangs, the hook refuses in time.

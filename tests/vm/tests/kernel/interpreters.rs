@@ -21,7 +21,13 @@ const RAN: i32 = 42;
 /// One start of the shell.
 struct Start {
     what: &'static str,
+    /// What the program is called, and has the status of a script if it runs one.
+    name: &'static str,
     arguments: &'static [&'static str],
+    /// Added to the environment.
+    variables: &'static [(&'static str, &'static str)],
+    /// Bytes of a variable that comes before those, and says nothing.
+    ballast: usize,
     /// What comes in on standard input, through a pipe.
     input: Option<&'static str>,
     /// The hook and the object of the refusal; none if it is allowed.
@@ -29,7 +35,7 @@ struct Start {
 }
 
 const fn allowed(what: &'static str, arguments: &'static [&'static str]) -> Start {
-    Start { what, arguments, input: None, refused: None }
+    Start { what, name: "sh", arguments, variables: &[], ballast: 0, input: None, refused: None }
 }
 
 const fn refused(
@@ -38,8 +44,25 @@ const fn refused(
     hook: Hook,
     object: &'static str,
 ) -> Start {
-    Start { what, arguments, input: None, refused: Some((hook, object)) }
+    Start { refused: Some((hook, object)), ..allowed(what, arguments) }
 }
+
+/// A listed script, started with a variable whose name and value the policy does not list.
+const fn unlisted(
+    what: &'static str,
+    variables: &'static [(&'static str, &'static str)],
+    object: &'static str,
+) -> Start {
+    Start { variables, ..refused(what, &["{dir}/code/traced"], BprmCommittedCreds, object) }
+}
+
+/// A listed script, started with variables that may be there.
+const fn listed(what: &'static str, variables: &'static [(&'static str, &'static str)]) -> Start {
+    Start { variables, ..allowed(what, &["{dir}/code/main"]) }
+}
+
+/// Shells evaluate this before each command that they trace. The script that is traced ends with what it sets.
+const PROMPT: (&str, &str) = ("PS4", "$((ran=42))");
 
 /// `{dir}` is the directory of the files below.
 const STARTS: &[Start] = &[
@@ -53,25 +76,49 @@ const STARTS: &[Start] = &[
     refused("inline code", &["-c", "exit 42"], BprmCommittedCreds, "-c"),
     refused("an option that is not listed", &["-x", "{dir}/code/main"], BprmCommittedCreds, "-x"),
     refused("a listed option with more", &["-ux", "{dir}/code/main"], BprmCommittedCreds, "-ux"),
+    Start { input: Some("exit 42\n"), ..refused("code on standard input", &[], BprmCommittedCreds, "-") },
     Start {
-        what: "code on standard input",
-        arguments: &[],
         input: Some("exit 42\n"),
-        refused: Some((BprmCommittedCreds, "-")),
+        ..refused("code on standard input, behind an option", &["-u"], BprmCommittedCreds, "-")
     },
     Start {
-        what: "code on standard input, behind an option",
-        arguments: &["-u"],
-        input: Some("exit 42\n"),
-        refused: Some((BprmCommittedCreds, "-")),
-    },
-    Start {
-        what: "standard input by its name",
-        arguments: &["/proc/self/fd/0"],
         input: Some("exit 42\n"),
         // A pipe has no name of its own.
-        refused: Some((FileOpen, "")),
+        ..refused("standard input by its name", &["/proc/self/fd/0"], FileOpen, "")
     },
+    Start {
+        name: LONG_NAME,
+        ..refused(
+            "inline code behind a name that is longer than what is read at once",
+            &["-c", "exit 42"],
+            BprmCommittedCreds,
+            "-c",
+        )
+    },
+    Start { name: LONG_NAME, ..allowed("a listed script behind such a name", &["{dir}/code/main"]) },
+    unlisted("code in a variable", &[PROMPT], "$PS4"),
+    unlisted("code in a variable behind others", &[("HOME", "/"), ("PYTHONPATHS", ""), PROMPT], "$PS4"),
+    unlisted(
+        "a listed variable with another value",
+        &[("NODE_OPTIONS", "--cpu-profile"), PROMPT],
+        "$NODE_OPTIONS",
+    ),
+    unlisted("functions", &[("BASH_FUNC_ls%%", "() { exit 42; }"), PROMPT], "$BASH_FUNC_ls%%"),
+    Start { ballast: 10_000, ..unlisted("code behind a long variable", &[PROMPT], "$PS4") },
+    // Its last piece is empty, and the others are full.
+    Start { ballast: 2 * 4095, ..unlisted("code behind a variable of whole pieces", &[PROMPT], "$PS4") },
+    Start {
+        arguments: &["{dir}/code/traced", LONG_NAME, "", "-c"],
+        ..unlisted("code behind arguments of the script", &[PROMPT], "$PS4")
+    },
+    listed("a listed variable", &[("PYTHONPATH", "/nowhere")]),
+    listed("a listed variable with its value", &[("NODE_OPTIONS", "--max-old-space-size=512")]),
+    listed(
+        "variables that carry no code",
+        &[("PS41", "$((ran=42))"), ("ps4", ""), ("LD_LIBRARY_PATH", "/nowhere")],
+    ),
+    Start { ballast: 100_000, ..listed("a long variable", &[]) },
+    allowed("empty arguments", &["{dir}/code/main", "", ""]),
     refused(
         "a data file of a module's name",
         &["{dir}/code/with-evil-module"],
@@ -79,6 +126,19 @@ const STARTS: &[Start] = &[
         "{dir}/data/module.sh",
     ),
 ];
+
+/// 5000 bytes, and what busybox takes for its name.
+const LONG_NAME: &str = {
+    const BYTES: &[u8] = &{
+        let mut bytes = [b'x'; 5000];
+        [bytes[0], bytes[4997], bytes[4998], bytes[4999]] = [b'/', b'/', b's', b'h'];
+        bytes
+    };
+    match core::str::from_utf8(BYTES) {
+        Ok(name) => name,
+        Err(_) => unreachable!(),
+    }
+};
 
 struct World {
     directory: String,
@@ -95,6 +155,7 @@ impl World {
         let sources = |module: &str| format!(". {directory}/{module}\n");
         let files = [
             ("code/main", exit.clone()),
+            ("code/traced", "set -x\n:\nexit $((ran))\n".to_owned()),
             ("code/module.sh", exit.clone()),
             ("code/with-module", sources("code/module.sh")),
             ("code/with-evil-module", sources("data/module.sh")),
@@ -124,13 +185,20 @@ impl World {
             .allow("interpreters.programs", "/usr/bin/busy*")
             .allow("interpreters.code", &self.fill_in("{dir}/code/*"))
             .allow("interpreters.options", "-u")
+            .allow("interpreters.environment", "PYTHONPATH")
+            .allow("interpreters.environment", "NODE_OPTIONS=--max-old-space-size=512")
             .allow("file.read", &self.fill_in("{dir}/data/*"))
     }
 
     /// The status with which the shell ended; none if a signal ended it.
     fn run(&self, place: Place<'_>, start: &Start) -> Option<i32> {
         let mut command: Command = command(place, SHELL);
-        command.arg0("sh").args(start.arguments.iter().map(|argument| self.fill_in(argument)));
+        command.arg0(start.name).args(start.arguments.iter().map(|argument| self.fill_in(argument)));
+        // In the order of their names.
+        command.env_clear().envs(start.variables.iter().copied());
+        if start.ballast > 0 {
+            command.env("A", "x".repeat(start.ballast - "A=".len()));
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();

@@ -144,6 +144,40 @@ fn the_first_instruction_is_judged_and_strangers_do_not_start() {
     assert_never_ran(&run(&mut unhooked("web", &[ACTOR, "open-read", "/etc/listed"])));
 }
 
+/// Whatever starts Podman may have a mount namespace of its own, and what it starts has it, too: conmon, crun and the hook.
+#[test]
+fn a_service_with_mounts_of_its_own_starts_containers() {
+    let mut enforcer = Enforcer::ready();
+    prepare();
+    if baseline_only() {
+        return;
+    }
+    enforcer.apply(&[&image::base(), &named("private")]);
+    let service = |program: &str| {
+        let podman = podman_run("private", &[], &[program, "open-read", "/etc/listed"]);
+        let mut command = Command::new("systemd-run");
+        command.args([
+            "--wait",
+            "--pipe",
+            "--quiet",
+            "--collect",
+            "-p",
+            "PrivateTmp=yes",
+            "-p",
+            "ProtectHome=yes",
+        ]);
+        run(command.arg(podman.get_program()).args(podman.get_args()))
+    };
+    let mark = enforcer.mark();
+    let good = service(ACTOR);
+    assert!(good.status.success() && reported(&good).ok, "{good:?}");
+    let events = enforcer.events_since(mark);
+    assert!(events.is_empty(), "the runtime needed a hole: {events:?}");
+    for refused in [EVIL, "/usr/bin/crun", "/proc/self/exe"] {
+        assert_never_ran(&service(refused));
+    }
+}
+
 #[test]
 fn a_container_and_its_neighbour_and_who_comes_in_later() {
     let mut enforcer = Enforcer::ready();

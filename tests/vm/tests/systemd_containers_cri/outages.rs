@@ -1,12 +1,14 @@
 //! The plugin, the daemon and containerd are away, one after the other: nothing runs that nobody has judged.
 
+use std::fs;
+
 use enforcer_vm_tests::enforcer::{Enforcer, baseline_only};
-use enforcer_vm_tests::units;
+use enforcer_vm_tests::units::{self, UnitFile};
 use enforcer_vm_tests::wait;
 
 use super::cri::{Container, Pod, talk_into};
 use super::image::{self, ACTOR, HOLDER, named};
-use super::node::{self, Plugin};
+use super::node::{self, CONTAINERD, Plugin};
 
 const READ: [&str; 3] = [ACTOR, "open-read", "/etc/listed"];
 
@@ -84,6 +86,7 @@ fn without_the_daemon_no_container_is_made() {
     assert_runs(&pod, "late");
 }
 
+/// Afterwards containerd has a mount namespace of its own, which its shims and runc have, too.
 #[test]
 fn a_restart_of_containerd_takes_nothing_away_and_what_runs_is_reconciled() {
     let mut enforcer = Enforcer::ready();
@@ -123,7 +126,10 @@ fn a_restart_of_containerd_takes_nothing_away_and_what_runs_is_reconciled() {
     let resident = pod.start("lasting", &[ACTOR, "serve", address]);
     assert!(talk_into(7004, &["open-read", "/etc/secret"]).refused());
     let mark = enforcer.mark();
+    let _private = UnitFile::second_drop_in(CONTAINERD, "[Service]\nProtectHome=yes\n");
     node::restart();
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    assert_ne!(namespace(&units::property(CONTAINERD, "MainPID")), namespace("1"));
     assert!(talk_into(7004, &["open-read", "/etc/secret"]).refused(), "it keeps its policy");
     assert!(talk_into(7004, &["open-read", "/etc/listed"]).ok);
     // The plugin comes back by itself. What has its policy is no news; what has none is.

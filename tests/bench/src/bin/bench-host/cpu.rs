@@ -11,7 +11,7 @@ use enforcer_bench::large::{self, Large};
 use enforcer_bench::question::{QUESTIONS, Question, Round, WORDS};
 use enforcer_common::abi::{Control, ExactKey, Head, SLOT_FIRST_POLICY};
 use enforcer_common::hash::{Key, hash_of, word_of};
-use enforcer_common::maps::{CONTROL, HEADS, head_index};
+use enforcer_common::maps::{HEADS, head_index};
 use enforcer_common::net::v4_mapped;
 use serde::Serialize;
 
@@ -141,8 +141,7 @@ impl Bench {
     fn ask(&mut self, asked: Vec<Question>) -> Result<usize> {
         let most = usize::try_from(QUESTIONS)?;
         let count = most.min(asked.len().next_power_of_two());
-        let hash_key = self.array::<Control>(CONTROL)?.get(&0, 0)?.0.hash_key;
-        let generation = self.array::<Control>(CONTROL)?.get(&0, 0)?.0.generation;
+        let Control { generation, hash_key, .. } = self.loaded.control()?;
         let head = self.array::<Head>(HEADS)?.get(&head_index(generation, SLOT_FIRST_POLICY), 0)?.0;
         let mut map = self.array::<Question>(QUESTIONS_MAP)?;
         let mut at = 0;
@@ -230,6 +229,4 @@ unsafe impl Pod for Plain<Question> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<Round> {}
 // SAFETY: integers; the ABI's derives prove that there is no padding.
-unsafe impl Pod for Plain<Control> {}
-// SAFETY: as above.
 unsafe impl Pod for Plain<Head> {}

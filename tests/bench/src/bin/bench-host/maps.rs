@@ -7,17 +7,19 @@ use aya::{Ebpf, EbpfLoader};
 use enforcer::bundle::anchors::Consent;
 use enforcer::bundle::sources;
 use enforcer::bundle::verify::{InsecureUnsigned, PolicySource, VerifiedBundle};
+use enforcer::kernel::code::Code;
+use enforcer::kernel::direct::DirectMaps;
 use enforcer::kernel::install::{Desired, Installed, install};
-use enforcer::kernel::maps::{BpfMaps, Sizes};
+use enforcer::kernel::maps::{BpfMaps, Maps as _, Sizes};
 use enforcer::kernel::state::StateFile;
+use enforcer_common::abi::Control;
 use enforcer_common::maps as names;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
-/// Those that the installer opens.
+/// Those that the installer opens, beside the one that the programs address directly.
 const PINNED: &[&str] = &[
-    names::CONTROL,
     names::HEADS,
     names::EXACT,
     names::PINS,
@@ -34,6 +36,8 @@ const PINNED: &[&str] = &[
 pub(crate) struct Loaded {
     pub(crate) ebpf: Ebpf,
     maps: BpfMaps,
+    /// Open until the programs are loaded, which is up to others.
+    _direct: DirectMaps,
     state: StateFile,
     _directory: TempDir,
 }
@@ -56,9 +60,24 @@ impl Loaded {
                 loader.map_max_entries(name, size);
             }
         }
-        let ebpf = loader.load_file(object).context("making the maps")?;
+        let object = std::fs::read(object).with_context(|| format!("reading {}", object.display()))?;
+        let mut code = Code::of(&object);
+        let direct = DirectMaps::open(&[names::DIRECT_CONTROL], Some(&pins)).context("making a map")?;
+        direct.resolve(&mut code)?;
+        let ebpf = loader.load(code.bytes()).context("making the maps")?;
         let maps = BpfMaps::open(&pins)?;
-        Ok(Self { ebpf, maps, state: StateFile::in_directory(&state), _directory: directory })
+        Ok(Self {
+            ebpf,
+            maps,
+            _direct: direct,
+            state: StateFile::in_directory(&state),
+            _directory: directory,
+        })
+    }
+
+    /// The generation that is in force, and the key of its names.
+    pub(crate) fn control(&self) -> Result<Control> {
+        Ok(self.maps.control()?)
     }
 
     /// Puts one policy in force, as `enforcer apply` does once it is compiled.

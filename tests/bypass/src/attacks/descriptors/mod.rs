@@ -7,6 +7,7 @@ mod inherited_connection;
 mod inherited_directory;
 mod inherited_file;
 mod inherited_file_read;
+mod name_over_connection;
 mod received_connection;
 mod received_file;
 mod sendfile_to_inherited_connection;
@@ -20,6 +21,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     inherited_directory::ATTACK,
     inherited_file::ATTACK,
     inherited_file_read::ATTACK,
+    name_over_connection::ATTACK,
     received_connection::ATTACK,
     received_file::ATTACK,
     sendfile_to_inherited_connection::ATTACK,

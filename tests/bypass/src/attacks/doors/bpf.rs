@@ -23,10 +23,5 @@ fn rows() -> Vec<Case> {
 
 fn run(words: &[&str]) -> Outcome {
     let [_] = arguments(words)?;
-    // BPF_MAP_CREATE of an array with one four-byte element: map_type, key_size, value_size, max_entries.
-    let mut attributes = [0_u32; 32];
-    attributes[..4].copy_from_slice(&[2, 4, 4, 1]);
-    // SAFETY: the attributes are 128 bytes, of which the kernel reads as many.
-    let map = unsafe { libc::syscall(libc::SYS_bpf, 0, attributes.as_ptr(), size_of_val(&attributes)) };
-    calls::descriptor(map).at("bpf").map(calls::nothing)
+    calls::bpf::array().at("bpf").map(calls::nothing)
 }

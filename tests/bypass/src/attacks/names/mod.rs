@@ -16,6 +16,8 @@ mod exec_memfd;
 mod hard_link_in_image;
 mod hard_link_over_program;
 mod hard_link_to_secret;
+mod interpreter_environment;
+mod interpreter_name;
 mod io_uring_rename;
 mod io_uring_unlink;
 mod list_directory;
@@ -64,6 +66,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     hard_link_in_image::ATTACK,
     hard_link_over_program::ATTACK,
     hard_link_to_secret::ATTACK,
+    interpreter_environment::ATTACK,
+    interpreter_name::ATTACK,
     io_uring_rename::ATTACK,
     io_uring_unlink::ATTACK,
     list_directory::ATTACK,

@@ -11,9 +11,12 @@ mod netlink_protocol;
 mod ping;
 mod raw_other_destination;
 mod raw_socket;
+mod raw_unspecified;
+mod reconnect;
 mod routing_header;
 mod sctp;
 mod sctp_connectx_several;
+mod second_datagram;
 mod socket_family;
 mod source_route;
 mod tcp_connect;
@@ -39,9 +42,12 @@ pub(crate) const ATTACKS: &[Attack] = &[
     ping::ATTACK,
     raw_other_destination::ATTACK,
     raw_socket::ATTACK,
+    raw_unspecified::ATTACK,
+    reconnect::ATTACK,
     routing_header::ATTACK,
     sctp::ATTACK,
     sctp_connectx_several::ATTACK,
+    second_datagram::ATTACK,
     socket_family::ATTACK,
     source_route::ATTACK,
     tcp_connect::ATTACK,

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use attackers::{Attacker, Catalogue};
 use enforcer_bypass_tests::world::World;
-use enforcer_vm_tests::actor::Actor;
+use enforcer_vm_tests::actor::{self, Actor};
 use enforcer_vm_tests::enforcer::Enforcer;
 use enforcer_vm_tests::policy::Policy;
 use service::Service;
@@ -38,7 +38,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn main() -> ExitCode {
     let minutes = option("--minutes", 10);
     let count = usize::try_from(option("--attackers", 8)).unwrap_or(usize::MAX);
-    allow_many_files();
+    // Servers of attacks keep their sockets for as long as they may be needed, which is to the end.
+    actor::allow_many_files().expect("raising a limit");
     let mut kernel = Kernel::from_now();
     let mut enforcer = Enforcer::ready();
     enforcer.apply(&[]);
@@ -117,13 +118,6 @@ fn go_first() {
     // SAFETY: takes no pointers.
     let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -15) };
     assert_eq!(result, 0, "setpriority");
-}
-
-/// Servers of attacks keep their sockets for as long as they may be needed, which is to the end.
-fn allow_many_files() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("reading a limit");
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("raising a limit");
 }
 
 /// Ends the attacks, also when the main thread panics.

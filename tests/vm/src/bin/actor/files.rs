@@ -19,6 +19,7 @@ pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
         ("open-create-any", [path]) => open_with(path, OFlag::O_WRONLY | OFlag::O_CREAT),
         ("open-each", [rounds, paths @ ..]) => open_each(rounds, paths),
         ("hold", [path]) => hold(path),
+        ("mkdir", [path]) => nix::unistd::mkdir(*path, Mode::S_IRWXU).at("mkdir").map(nothing),
         ("read", [path]) => read(path),
         ("setxattr", [path]) => system::set_xattr(path, "trusted.test", b"1").at("setxattr").map(nothing),
         ("removexattr", [path]) => system::remove_xattr(path, "trusted.test").at("removexattr").map(nothing),

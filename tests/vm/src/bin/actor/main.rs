@@ -15,6 +15,7 @@ mod network;
 mod privileges;
 mod programs;
 mod system;
+mod tampering;
 
 use enforcer_vm_tests::performer;
 use enforcer_vm_tests::report::{Failure, Outcome};
@@ -35,6 +36,7 @@ pub(crate) fn perform(op: &[String]) -> Outcome {
         .or_else(|| memory::perform(name, arguments))
         .or_else(|| network::perform(name, arguments))
         .or_else(|| privileges::perform(name, arguments))
+        .or_else(|| tampering::perform(name, arguments))
         .or_else(|| looping::perform(name, rest))
         .or_else(|| lineage::perform(name, rest))
         .unwrap_or_else(|| Err(unknown(name)))

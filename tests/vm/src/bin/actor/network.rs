@@ -1,12 +1,14 @@
 //! Operations on sockets.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use enforcer_vm_tests::report::{At, Failure, Outcome};
-use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage};
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike as _, SockaddrStorage,
+};
 
 /// What every datagram and every connection carries.
 const PAYLOAD: &[u8] = b"exfiltrated";
@@ -15,6 +17,7 @@ pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
     Some(match (name, arguments) {
         ("connect-tcp", [to]) => tcp_connect(to),
         ("sendto", [to]) => udp_sendto(to),
+        ("sendto-udplite", [to]) => udplite_sendto(to),
         ("unix-bind", [name]) => unix_bind(name),
         ("unix-connect", [name]) => unix_connect(name),
         _ => return None,
@@ -45,6 +48,19 @@ fn tcp_connect(to: &str) -> Outcome {
 
 fn udp_sendto(to: &str) -> Outcome {
     let (socket, address) = inet(SockType::Datagram, to)?;
+    socket::sendto(socket.as_raw_fd(), PAYLOAD, &address, MsgFlags::empty()).at("sendto").map(done)
+}
+
+/// By a socket that `nix` does not know.
+fn udplite_sendto(to: &str) -> Outcome {
+    let (_, address) = inet(SockType::Datagram, to)?;
+    let family = address.family().unwrap_or(AddressFamily::Inet);
+    // SAFETY: takes no pointers.
+    let socket =
+        unsafe { libc::socket(family as i32, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, libc::IPPROTO_UDPLITE) };
+    let socket = nix::errno::Errno::result(socket).at("socket")?;
+    // SAFETY: the kernel has just made it, for us alone.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     socket::sendto(socket.as_raw_fd(), PAYLOAD, &address, MsgFlags::empty()).at("sendto").map(done)
 }
 
