@@ -320,7 +320,29 @@ impl Binding {
     pub const fn is_container(&self) -> bool {
         self.origin == Origin::Container.code() || self.origin == Origin::Started.code()
     }
+
+    /// All of it in one word, which is what a function of the programs can return.
+    #[inline(always)]
+    #[must_use]
+    pub const fn packed(&self) -> u64 {
+        (self.incarnation as u64) | (self.slot as u64) << PACKED_SLOT | (self.origin as u64) << PACKED_ORIGIN
+    }
+
+    /// The binding of a word; zero is that of no cgroup.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpacked(word: u64) -> Self {
+        Self {
+            slot: (word >> PACKED_SLOT & 0xffff) as Slot,
+            incarnation: word as u32,
+            origin: (word >> PACKED_ORIGIN) as u32,
+        }
+    }
 }
+
+const PACKED_SLOT: u32 = 32;
+const PACKED_ORIGIN: u32 = 48;
+const _: () = assert!(SLOTS <= 1 << (PACKED_ORIGIN - PACKED_SLOT));
 
 /// What sticks to a task. Lives in task storage; a task without one has not met a hook yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -181,6 +181,8 @@ codes! {
         BpfProg = 99 => "bpf_prog",
         /// A descriptor signals its owner.
         FileSendSigiotask = 100 => "file_send_sigiotask",
+        /// Death of a task: what was kept of its label goes, on kernels that may forget a label.
+        TaskFree = 101 => "task_free",
     }
 }
 

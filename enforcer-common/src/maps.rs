@@ -23,6 +23,8 @@ pub const PORTS: &str = "PORTS";
 pub const BINDINGS: &str = "BINDINGS";
 /// Task storage of [`crate::abi::Label`]s. Written by the programs.
 pub const LABELS: &str = "LABELS";
+/// Hash of a task's address (`u64`) to its [`crate::abi::Label`], where [`LOSES_LABELS`] says so. Written by the programs.
+pub const KEPT: &str = "KEPT";
 /// Task storage of scratch memory. Used by the programs.
 pub const SCRATCH: &str = "SCRATCH";
 /// Inode storage of allows that are remembered. Used by the programs.
@@ -47,7 +49,7 @@ pub const KEEPER: &str = "KEEPER";
 
 /// Every map that is pinned.
 pub const PINNED: &[&str] = &[
-    CONTROL, HEADS, EXACT, PINS, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, SCRATCH, SOCKETS, ALLOWED, SEEN,
+    CONTROL, HEADS, EXACT, PINS, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, KEPT, SCRATCH, SOCKETS, ALLOWED, SEEN,
     EVENTS, ATTACHES, COUNTERS, OWN, OWN_FILTER, KEEPER,
 ];
 
@@ -95,6 +97,12 @@ pub const HOST_MNT_NS: &str = "HOST_MNT_NS";
 
 /// Read-only global: `u32`, not 0 if allows are remembered.
 pub const REMEMBERS: &str = "REMEMBERS";
+
+/// Read-only global: `u32`, not 0 if a fork that fails may free what sticks to the parent, so that labels are kept in
+/// [`KEPT`], too. Kernels do so that let a child have the parent's `bpf_storage` until `copy_process` can fail no more
+/// for want of credentials or of room for another process (before "bpf,fork: wipe `->bpf_storage` before bailouts that
+/// access it", of 2026).
+pub const LOSES_LABELS: &str = "LOSES_LABELS";
 
 /// The index of a slot's head in [`HEADS`].
 #[inline(always)]

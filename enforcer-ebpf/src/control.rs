@@ -441,9 +441,16 @@ extern "C" fn write_exe(before: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn submit(start: u32, size: u32) -> u32 {
-    let Some(header) = name::scratch().ok().and_then(|scratch| scratch.header(start)) else {
-        return 1;
-    };
+    let Ok(scratch) = name::scratch() else { return 1 };
+    let Some(header) = scratch.header(start) else { return 1 };
+    // Scratch memory sticks to the task as its label does, and may be another by now.
+    if kernel::loses_labels() {
+        // SAFETY: room for one header, of integers.
+        let (magic, exe, name) = unsafe { ((*header).magic, (*header).exe_len, (*header).name_len) };
+        if magic != MAGIC || (name != 0 && !scratch.holds(start.wrapping_add(u32::from(exe)))) {
+            return 1;
+        }
+    }
     let from = Raw(header as u64);
     let submitted = match size {
         0..=256 => submit_sized::<256>(from, size),

@@ -29,6 +29,8 @@ static HOST_MNT_NS: u32 = 0;
 #[unsafe(no_mangle)]
 static REMEMBERS: u32 = 0;
 #[unsafe(no_mangle)]
+static LOSES_LABELS: u32 = 0;
+#[unsafe(no_mangle)]
 static RENAME_LOCK: u64 = 0;
 #[unsafe(no_mangle)]
 static MOUNT_LOCK: u64 = 0;
@@ -291,6 +293,13 @@ pub fn host_mnt_ns() -> u32 {
 pub fn first_process() -> Result<Raw, Fault> {
     // SAFETY: as in `tree_sequence`.
     Raw(unsafe { ptr::read_volatile(&raw const INIT_PID_NS) }).follow(Field::PidNamespaceReaper)
+}
+
+/// Whether the kernel may forget what sticks to a task, see [`enforcer_common::maps::LOSES_LABELS`].
+#[inline(always)]
+pub fn loses_labels() -> bool {
+    // SAFETY: as in `tree_sequence`.
+    unsafe { ptr::read_volatile(&raw const LOSES_LABELS) != 0 }
 }
 
 /// Whether allows are remembered.

@@ -35,6 +35,8 @@ pub static OWN_FILTER: Array<OwnFilter> = Array::with_max_entries(1, 0);
 pub static KEEPER: Array<Keeper> = Array::with_max_entries(1, 0);
 #[btf_map]
 pub static LABELS: TaskStorage<Label> = TaskStorage::new();
+#[map]
+pub static KEPT: HashMap<u64, Label> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[btf_map]
 pub static SOCKETS: SocketStorage<SocketLabel> = SocketStorage::new();
 #[btf_map]

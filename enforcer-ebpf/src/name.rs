@@ -830,6 +830,14 @@ impl Scratch {
         self.kept
     }
 
+    /// Whether there is a byte of some text at this place.
+    #[inline(always)]
+    pub fn holds(&self, at: u32) -> bool {
+        let at = kernel::opaque(u64::from(at));
+        // SAFETY: `at` lies within `text`, just checked.
+        at < TEXT_LEN as u64 && unsafe { (&raw const self.text).cast::<u8>().add(at as usize).read_volatile() } != 0
+    }
+
     /// The event header's place before `exe_start`, if there is room.
     #[inline(always)]
     pub fn header(&mut self, exe_start: u32) -> Option<*mut EventHeader> {

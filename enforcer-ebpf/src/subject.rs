@@ -22,7 +22,7 @@ use enforcer_common::{
 use crate::{
     cache,
     kernel::{self, Raw, Typed},
-    maps::{ATTACHES, BINDINGS, CONTROL, LABELS},
+    maps::{ATTACHES, BINDINGS, CONTROL, KEPT, LABELS},
     name::{self, Place, Pointer, Scratch},
     own,
     tables::{Maps, count},
@@ -165,6 +165,18 @@ impl Subject {
         unsafe { (*self.label).script = script };
     }
 
+    /// Keeps what the label says by now, see [`enforcer_common::maps::KEPT`].
+    #[inline(always)]
+    pub fn keep(&self) {
+        if kernel::loses_labels()
+            && let Some(kept) = KEPT.get_ptr_mut(kernel::current().raw().0)
+        {
+            // SAFETY: as in `set_arming` and `recall`. The label's memory is its own for as long as the program runs, even if
+            // the kernel has forgotten it since.
+            unsafe { *kept = *self.label };
+        }
+    }
+
     /// Notes how far the check of the program's content has come.
     #[inline(always)]
     pub fn set_content(&self, content: Content) {
@@ -223,6 +235,9 @@ impl Asker {
     /// Follows its exec past the point of no return.
     #[inline(always)]
     pub fn commit(&mut self) {
+        if self.label.is_none() && is_kept(self.task) && adopt(Maps::in_force().generation) == ADOPTED_POLICY {
+            self.label = kernel::task_storage(&LABELS, self.task, false);
+        }
         if let Some(label) = self.label.as_deref_mut() {
             commit(label);
         }
@@ -234,6 +249,12 @@ impl Asker {
         self.label
             .as_ref()
             .is_some_and(|label| label.state == State::Host.code() && label.bind_epoch == bind_epoch())
+    }
+
+    /// Whether its label names a policy.
+    #[inline(always)]
+    fn is_labelled(&self) -> bool {
+        self.label.as_ref().is_some_and(|label| label.state >= State::Entering.code())
     }
 
     /// Whether it is armed, and `holds` of its claim.
@@ -329,6 +350,9 @@ extern "C" fn adopt(generation: u64) -> u32 {
     if is_exempt(task) {
         return ADOPTED_HOST;
     }
+    if let Some(recalled) = recall(&maps, task) {
+        return recalled;
+    }
     let epoch = bind_epoch();
     let launcher = launcher_bits(task);
     let binding = nearest_binding(&maps);
@@ -349,10 +373,58 @@ extern "C" fn adopt(generation: u64) -> u32 {
         return ADOPTED_NOTHING;
     };
     renew(label, binding, state, epoch, launcher);
+    if keep(kernel::current(), label).is_err() {
+        // So that the next hook tries again.
+        label.state = State::Unknown.code();
+        return ADOPTED_NOTHING;
+    }
     if !entering {
         count(Counter::Armed);
     }
     ADOPTED_POLICY
+}
+
+/// Gives the current task the label back that the kernel forgot, if it did: [`ADOPTED_POLICY`], or [`ADOPTED_NOTHING`] where
+/// there is no place for it.
+#[inline(always)]
+fn recall(maps: &Maps, task: Typed) -> Option<u32> {
+    if !kernel::loses_labels() {
+        return None;
+    }
+    // SAFETY: only the task itself changes its entry, which is freed when it is; and in place.
+    let kept = unsafe { KEPT.get(task.raw().0) }?;
+    if !is_in_force(maps, kept) {
+        return None;
+    }
+    let Some(label) = kernel::task_storage(&LABELS, task, true) else {
+        return Some(ADOPTED_NOTHING);
+    };
+    *label = *kept;
+    label.looked = 0;
+    Some(ADOPTED_POLICY)
+}
+
+/// Keeps a label that its task has from now on.
+#[inline(always)]
+fn keep(task: Typed, label: &Label) -> Result<(), Fault> {
+    if !kernel::loses_labels() {
+        return Ok(());
+    }
+    KEPT.insert(task.raw().0, label, 0).map_err(|_| Fault::TaskStorage)
+}
+
+/// Whether a label is kept of a task.
+#[inline(always)]
+fn is_kept(task: Typed) -> bool {
+    kernel::loses_labels() && KEPT.get_ptr(task.raw().0).is_some()
+}
+
+/// Forgets what was kept of a task.
+#[inline(always)]
+pub fn forget(task: Typed) {
+    if kernel::loses_labels() {
+        let _ = KEPT.remove(task.raw().0);
+    }
 }
 
 /// Whether a task is under no policy in whichever cgroup: the kernel's threads, and the daemon, which whoever may write
@@ -440,10 +512,32 @@ pub const UNBOUND: Binding = Binding { slot: 0, incarnation: 0, origin: Origin::
 /// A cgroup's binding, unless the policy it was bound to is gone.
 #[inline(always)]
 pub fn live_binding(maps: &Maps, cgroup: u64) -> Option<Binding> {
-    // SAFETY: entries are freed after a grace period, and nothing but the origin is ever changed in place.
-    let binding = *unsafe { BINDINGS.get(cgroup) }?;
+    let binding = Binding::unpacked(bound_to(cgroup));
     let head = maps.head(binding.slot)?;
     (head.incarnation == binding.incarnation).then_some(binding)
+}
+
+/// A cgroup's binding, [packed](Binding::packed); that of incarnation 0 if it has none. Global, like [`adopt`].
+///
+/// One look is not enough. When user space replaces an entry, the hash adds the new one at the head of its list and then
+/// takes the old one away, so who has passed the head by then finds neither; and since 6.1 the kernel gives the memory
+/// of the old one to the next entry that is made, on which the value that is read here may be another cgroup's. But user
+/// space replaces an entry once in a grace period at most (`kernel/bind.rs`), so one look in a row is disturbed at most, and
+/// two that agree, or else the third, tell the truth.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bound_to(cgroup: u64) -> u64 {
+    let first = look_up(cgroup);
+    if look_up(cgroup) == first {
+        return first;
+    }
+    look_up(cgroup)
+}
+
+#[inline(always)]
+fn look_up(cgroup: u64) -> u64 {
+    // SAFETY: the memory is an entry's for as long as a program runs, if not this cgroup's: see the caller.
+    unsafe { BINDINGS.get(cgroup) }.map_or(0, |binding| binding.packed())
 }
 
 /// Whether the current task runs a trusted launcher's image and sees the host's files: what a runtime does and an attacker
@@ -640,10 +734,17 @@ pub fn is_bound_alike(subject: &Subject, task: Raw) -> bool {
 /// The child of a labelled task must not live without the label.
 #[inline(always)]
 pub fn inherit(child: Typed) -> Result<(), Fault> {
+    let asker = Asker::current();
+    // Its cgroup may have been bound since it met a hook, and the child may be born outside (`CLONE_INTO_CGROUP`).
+    if !asker.is_host() && !asker.is_labelled() && adopt(Maps::in_force().generation) == ADOPTED_NOTHING {
+        return Err(Fault::TaskStorage);
+    }
     let Some(own) = kernel::task_storage(&LABELS, kernel::current(), false) else {
         return Ok(());
     };
     if own.state < State::Entering.code() {
+        // Of a task that was where the child is.
+        forget(child);
         let launcher = own.program & program::RUNS_LAUNCHER;
         // Where the child will be is not known yet, so what it is under is left to its first hook. A launcher's child
         // that there is no memory to note it for is under its cgroup's policy at once.
@@ -659,14 +760,14 @@ pub fn inherit(child: Typed) -> Result<(), Fault> {
     *label = copy;
     label.arming = 0;
     label.content = Content::Any.code();
-    Ok(())
+    keep(child, label)
 }
 
 /// Whether the current task carries a policy's label. Does not adopt one.
 #[inline(always)]
 pub fn is_armed() -> bool {
     kernel::task_storage(&LABELS, kernel::current(), false)
-        .is_some_and(|label| label.state == State::Armed.code())
+        .map_or(is_kept(kernel::current()), |label| label.state == State::Armed.code())
 }
 
 /// Follows an exec past the point of no return: a launcher is what it has started, and a label that was to be armed is.

@@ -67,7 +67,7 @@ impl Hierarchy {
     /// Every cgroup, parents before children. Cgroups that go away meanwhile are left out.
     ///
     /// # Errors
-    /// [`CgroupError`] when the root cannot be read.
+    /// [`CgroupError`] when one of them cannot be read: what is left out loses its binding.
     pub fn walk(&self) -> Result<Vec<Cgroup>, CgroupError> {
         self.walk_from(b"/")
     }
@@ -83,20 +83,17 @@ impl Hierarchy {
         let mut next = 0;
         while let Some(cgroup) = found.get(next) {
             let path = cgroup.path.clone();
-            let children = match fs::read_dir(self.directory(&path)) {
-                Ok(children) => children,
-                Err(error) if next == 0 => return Err(read(error)),
-                Err(_) => {
-                    next += 1;
-                    continue;
-                }
-            };
-            for child in children.flatten() {
-                // The file type comes with the entry; asking for the inode's data does not race with removal either.
+            let read = |source| CgroupError::Read { path: self.directory(&path), source };
+            let directory = fs::read_dir(self.directory(&path));
+            // The first was there when it was asked for.
+            let children = if next == 0 { Some(directory) } else { unless_gone(directory) };
+            for child in children.transpose().map_err(read)?.into_iter().flatten() {
+                let Some(child) = unless_gone(child).transpose().map_err(read)? else { continue };
+                // The file type comes with the entry.
                 if !child.file_type().is_ok_and(|kind| kind.is_dir()) {
                     continue;
                 }
-                let Ok(metadata) = child.metadata() else { continue };
+                let Some(metadata) = unless_gone(child.metadata()).transpose().map_err(read)? else { continue };
                 found.push(Cgroup {
                     id: metadata.ino(),
                     path: join(&path, child.file_name().as_bytes()),
@@ -133,6 +130,14 @@ impl Hierarchy {
     pub fn directory(&self, path: &[u8]) -> PathBuf {
         let relative = path.strip_prefix(b"/").unwrap_or(path);
         self.root.join(Path::new(std::ffi::OsStr::from_bytes(relative)))
+    }
+}
+
+/// What was found out about a cgroup, unless it is gone.
+fn unless_gone<T>(result: io::Result<T>) -> Option<io::Result<T>> {
+    match result {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => None,
+        other => Some(other),
     }
 }
 

@@ -34,6 +34,13 @@ pub fn task_alloc(ctx: LsmContext) -> i32 {
     }
 }
 
+/// Forgets what was kept of a task that is gone. (Oldest kernel: 5.7; attached where labels are kept.)
+#[lsm(hook = "task_free")]
+pub fn task_free(ctx: LsmContext) -> i32 {
+    subject::forget(pointer(&ctx, 0));
+    PASS
+}
+
 /// Binds a new cgroup: inside a container that was admitted, to the container's policy; made by a task under a policy, to
 /// its parent's; else to the policy whose selector names it; else to its parent's.
 #[btf_tracepoint(function = "cgroup_mkdir")]

@@ -49,7 +49,11 @@ pub fn bprm_check_security(ctx: LsmContext) -> i32 {
     if asker.is_host() {
         return host();
     }
-    asker.stand(host, refused_blindly, |subject| judge_start(subject, file))
+    asker.stand(host, refused_blindly, |subject| {
+        let verdict = judge_start(subject, file);
+        subject.keep();
+        verdict
+    })
 }
 
 #[inline(always)]
@@ -251,6 +255,7 @@ fn conclude_content(subject: &Subject, seen: u32, answer: Answer) -> i32 {
     let verdict = DIGEST_POINT.conclude_content(subject, &name, found, answer.decision(), answer.mode());
     if verdict == PASS {
         subject.set_content(Content::Checked);
+        subject.keep();
     }
     verdict
 }

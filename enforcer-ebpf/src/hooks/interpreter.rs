@@ -63,19 +63,27 @@ pub fn bprm_committed_creds(ctx: LsmContext) -> i32 {
         return PASS;
     }
     // This hook cannot refuse, and what cannot be told here is refused by the next one.
-    asker.stand(|| PASS, || PASS, |subject| note_program(&subject, pointer(&ctx, 0)))
+    asker.stand(
+        || PASS,
+        || PASS,
+        |subject| {
+            note_program(&subject, pointer(&ctx, 0));
+            subject.keep();
+            PASS
+        },
+    )
 }
 
 /// Notes what an armed task runs from now on.
 #[inline(always)]
-fn note_program(subject: &Subject, bprm: Typed) -> i32 {
+fn note_program(subject: &Subject, bprm: Typed) {
     if !subject.entering {
         // Judged by `bprm_creds_from_file`; else we were not here.
         subject.forget_inheritance();
     }
     if subject.program() & program::NEXT == 0 {
         subject.set_program(subject.program() & program::RUNS_LAUNCHER);
-        return PASS;
+        return;
     }
     subject.set_program(program::INTERPRETER | program::SEEKING);
     let strings = Strings {
@@ -91,7 +99,6 @@ fn note_program(subject: &Subject, bprm: Typed) -> i32 {
         // This hook cannot refuse; the mapping of the new image, which comes next, can.
         subject.set_program(program::INTERPRETER | program::REFUSED);
     }
-    PASS
 }
 
 const POINT: Point = Point::new(Hook::BprmCommittedCreds, Family::Exec);

@@ -11,7 +11,7 @@ use enforcer_containers::{container::Container, wire::Bind};
 use crate::{
     cgroups::Cgroup,
     kernel::{
-        bind::{BindError, selected},
+        bind::{BindError, put, selected},
         maps::{MapFault, Maps},
         state::Snapshot,
     },
@@ -142,7 +142,7 @@ pub fn admit<M: Maps, E: From<AdmitError>>(
     let origin = if runs { Origin::Started } else { Origin::Container };
     let binding = binding_of(maps, known, policy, origin)?;
     let is_new = before != Some(binding);
-    maps.bind(id, binding).map_err(AdmitError::from)?;
+    put(maps, id, before, binding).map_err(AdmitError::from)?;
     let cgroups = walk(cgroup.as_bytes())?;
     let inside = match cgroups.split_first() {
         Some((own, inside)) if own.id == id => inside,
@@ -150,7 +150,8 @@ pub fn admit<M: Maps, E: From<AdmitError>>(
         _ => return Err(AdmitError::NoCgroup(cgroup.clone()).into()),
     };
     for below in inside {
-        maps.bind(below.id, binding).map_err(AdmitError::from)?;
+        let before = maps.binding(below.id).map_err(AdmitError::from)?;
+        put(maps, below.id, before, binding).map_err(AdmitError::from)?;
     }
     let mut control = maps.control().map_err(AdmitError::from)?;
     // Tasks that were there before and that are still the host's look again.

@@ -340,6 +340,7 @@ fn operation(event: &Event) -> &'static str {
         Hook::TaskPrlimit => "set-limits",
         Hook::Capable => "capability",
         Hook::TaskAlloc => "fork",
+        Hook::TaskFree => "exit",
         Hook::CgroupMkdir | Hook::CgroupRmdir | Hook::CgroupAttachTask => "cgroup",
     }
 }

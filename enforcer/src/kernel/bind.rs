@@ -5,6 +5,9 @@
 //! under a policy has made, its parent's; else it is bound to the policy whose selector matches its path, else to its
 //! parent's; the same rule as in the kernel, decided by the same function over the same tables.
 //!
+//! A binding is replaced once in a grace period of RCU at most: programs that look it up meanwhile are disturbed once at most,
+//! and know what to do about that (`bound_to` in the programs' `subject.rs`).
+//!
 //! Who made a cgroup, the programs note in its binding. Of one that was made while nothing above it was bound, it is not
 //! known; there the path decides.
 #![forbid(unsafe_code)]
@@ -79,11 +82,19 @@ fn apply<M: Maps>(
     let heads = maps.heads(control.generation)?;
     let wanted = wanted(maps, Key(control.hash_key), &heads, now, cgroups)?;
     let mut report = Rebound::default();
-    for (id, binding) in &wanted {
-        if now.get(id) != Some(binding) {
-            maps.bind(*id, *binding)?;
-            report.bound += 1;
-        }
+    let changed = || wanted.iter().filter(|(id, binding)| now.get(id) != Some(binding));
+    let replaces = changed().any(|(id, _)| now.contains_key(id));
+    if replaces {
+        // What was replaced before, as when a container was admitted.
+        maps.wait_for_programs()?;
+    }
+    for (id, binding) in changed() {
+        maps.bind(*id, *binding)?;
+        report.bound += 1;
+    }
+    if replaces {
+        // For who replaces next.
+        maps.wait_for_programs()?;
     }
     // Those already there that belong to no policy any more, or to no cgroup.
     let stale: BTreeSet<u64> = before.keys().copied().filter(|id| !wanted.contains_key(id)).collect();
@@ -97,6 +108,26 @@ fn apply<M: Maps>(
         maps.set_control(&control)?;
     }
     Ok(report)
+}
+
+/// Gives a cgroup that was just looked for its binding, if that is another than it has. `before` is what it has.
+///
+/// # Errors
+/// [`MapFault`].
+pub fn put<M: Maps>(
+    maps: &mut M,
+    cgroup: u64,
+    before: Option<Binding>,
+    binding: Binding,
+) -> Result<(), MapFault> {
+    if before == Some(binding) {
+        return Ok(());
+    }
+    // Base policies bind once, and an installation waits when it is done. Whatever else a container has, it got from here.
+    if before.is_some_and(|before| before.is_container()) {
+        maps.wait_for_programs()?;
+    }
+    maps.bind(cgroup, binding)
 }
 
 /// The binding that each cgroup should have.

@@ -16,7 +16,7 @@ use super::{
     kfunc::{self, NoCall},
     maps::Sizes,
     pin::Pins,
-    support::{may_miss, offers},
+    support::{loses_labels, may_miss, offers},
     symbols::{SymbolError, Symbols},
 };
 use crate::kernel::chain;
@@ -37,6 +37,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/en
 
 /// Directory that gets the verifier's whole log when it refuses a program.
 pub const VERIFIER_LOG_DIR: &str = "ENFORCER_VERIFIER_LOG_DIR";
+
+/// Tasks under policies that there can be where labels are kept: eight times as many as `pid_max` lets there be by default.
+const MOST_TASKS: u32 = 262_144;
 
 /// Map of messages for people, by `aya-log`. Not part of the ABI: an object may do without.
 const LOGS: &str = "AYA_LOGS";
@@ -186,6 +189,9 @@ pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Resu
     let symbols = Symbols::of_running_kernel()?;
     let words = words_type(types)?;
     let remembers = u32::from(set_up.remembers);
+    let loses = u32::from(loses_labels());
+    // Without room a task cannot be born. Memory is taken as it is needed.
+    let kept = if loses == 0 { 1 } else { MOST_TASKS };
     let host_mnt_ns = host_mount_namespace().map_err(LoadError::MountNamespace)?;
     let btf = Btf::from_sys_fs().map_err(LoadError::AyaBtf)?;
     let mut loader = EbpfLoader::new();
@@ -198,9 +204,11 @@ pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Resu
         .override_global(maps::INIT_PID_NS, &symbols.init_pid_ns, true)
         .override_global(maps::WORDS_TYPE, &words, true)
         .override_global(maps::HOST_MNT_NS, &host_mnt_ns, true)
-        .override_global(maps::REMEMBERS, &remembers, true);
+        .override_global(maps::REMEMBERS, &remembers, true)
+        .override_global(maps::LOSES_LABELS, &loses, true);
     for name in maps::PINNED {
-        if let Some(size) = set_up.sizes.of(name) {
+        let size = if *name == maps::KEPT { Some(kept) } else { set_up.sizes.of(name) };
+        if let Some(size) = size {
             loader.map_max_entries(name, size);
         }
     }

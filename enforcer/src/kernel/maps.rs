@@ -437,18 +437,13 @@ impl Maps for BpfMaps {
     }
 
     fn bindings(&self) -> Result<Vec<(u64, Binding)>, MapFault> {
-        // Programs add and remove entries meanwhile. When the entry that the iteration stands on goes, the kernel
-        // starts over; the bound keeps that from going on for ever.
-        let bound = usize::try_from(self.sizes.bindings).unwrap_or(usize::MAX).saturating_mul(2);
-        self.bindings
-            .iter()
-            .take(bound)
-            .map(|entry| {
-                entry
-                    .map(|(cgroup, Wire(binding))| (cgroup, binding))
-                    .map_err(|error| fault(maps::BINDINGS, Operation::Read, error))
-            })
-            .collect()
+        // By buckets, each under its lock: programs add and remove entries meanwhile, and who goes from key to key leaves
+        // out what lies between when the kernel gives the memory of the one it stands on to another.
+        sys::bpf::read_hash::<u64, Binding>(descriptor(&self.bindings)).map_err(|error| MapFault {
+            map: maps::BINDINGS,
+            operation: Operation::Read,
+            source: error.source,
+        })
     }
 
     fn bind(&mut self, cgroup: u64, binding: Binding) -> Result<(), MapFault> {

@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Attackers at a time, each with the whole catalogue.
     #[arg(long, value_name = "N", default_value_t = 8)]
     attackers: u64,
+    /// Only this attack, instead of the whole catalogue. Can be given several times.
+    #[arg(long, value_name = "ATTACK")]
+    only: Vec<String>,
 }
 
 /// Seconds for what comes before and after, on an emulated CPU that others use, too.
@@ -37,8 +40,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let share: PathBuf = paths::target().join("stress");
     std::fs::create_dir_all(&share).with_context(|| format!("creating {}", share.display()))?;
     ui::note("building, then each attack once without a policy; that alone takes some minutes");
-    let command =
-        ["stress", "--minutes", &args.minutes.to_string(), "--attackers", &args.attackers.to_string()];
+    let (minutes, attackers) = (args.minutes.to_string(), args.attackers.to_string());
+    let mut command = vec!["stress", "--minutes", &minutes, "--attackers", &attackers];
+    command.extend(args.only.iter().flat_map(|attack| ["--only", attack]));
     let guest = vm::Args::running(&args.kernel, &command, args.minutes * 60 + AROUND_S);
     let status = vm::run(guest.sharing(share.clone()).memory_mib(MEMORY_MIB))?;
     ui::note(&format!("figures in {}", share.join("stress.json").display()));

@@ -6,6 +6,7 @@ mod become_another_process;
 mod become_another_program;
 mod drop_privileges;
 mod enter_namespace;
+mod failed_fork;
 mod leave_the_cgroup;
 mod vfork;
 
@@ -15,6 +16,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     become_another_program::ATTACK,
     drop_privileges::ATTACK,
     enter_namespace::ATTACK,
+    failed_fork::ATTACK,
     leave_the_cgroup::ATTACK,
     vfork::ATTACK,
 ];

@@ -37,11 +37,19 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    /// Tries every attack once, one after the other and without a policy: what works is the catalogue.
-    pub(crate) fn of_this_kernel(world: &World) -> Self {
+    /// Tries every attack once, one after the other and without a policy: what works is the catalogue. Those that `only`
+    /// names, if it names any.
+    ///
+    /// # Panics
+    /// When it names one that there is not.
+    pub(crate) fn of_this_kernel(world: &World, only: &[String]) -> Self {
+        let every = || GROUPS.iter().flat_map(|(_, attacks)| *attacks);
+        for name in only {
+            assert!(every().any(|attack| attack.name == name), "there is no attack {name}");
+        }
         let mut excluded = Vec::new();
         let mut rows = Vec::new();
-        for attack in GROUPS.iter().flat_map(|(_, attacks)| *attacks) {
+        for attack in every().filter(|attack| only.is_empty() || only.iter().any(|name| name == attack.name)) {
             let listed = KNOWN_GAPS.iter().chain(EXCLUSIVE).find(|(name, _)| *name == attack.name);
             match listed {
                 Some((_, why)) => excluded.push((attack.name.to_owned(), (*why).to_owned())),

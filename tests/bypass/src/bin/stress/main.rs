@@ -1,7 +1,7 @@
 //! Every attack at once and over and over, beside a service that has work to do, while policies change.
 //!
-//! `stress [--minutes N] [--attackers N]`, as root in a test VM. Each attacker goes through the whole catalogue of
-//! attacks, in cgroups and under policies of its own; [`service`] is the workload that must not notice, [`watch`] what
+//! `stress [--minutes N] [--attackers N] [--only ATTACK]…`, as root in a test VM. Each attacker goes through the whole
+//! catalogue of attacks, or those that are named, in cgroups and under policies of its own; [`service`] is the workload that must not notice, [`watch`] what
 //! the kernel and the enforcer have to say meanwhile. This file tells the story and decides the exit status: zero only
 //! if nothing was violated. `/share/stress.json` has every figure.
 #![allow(clippy::print_stdout, reason = "telling the story is what this program is for")]
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     enforcer.apply(&[]);
     let world = World::new();
     println!("without a policy, each attack once:");
-    let catalogue = Catalogue::of_this_kernel(&world);
+    let catalogue = Catalogue::of_this_kernel(&world, &named("--only"));
     println!("{} ways of {} attacks", catalogue.rows(), catalogue.attacks());
     let attackers: Vec<Attacker> = (0..count).map(|number| catalogue.attacker(&world, number)).collect();
     let mut service = Service::new();
@@ -111,6 +111,12 @@ fn option(name: &str, default: u64) -> u64 {
     arguments
         .next()
         .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} {value}: a number, please")))
+}
+
+/// Every word after an option of the command line.
+fn named(option: &str) -> Vec<String> {
+    let arguments: Vec<String> = std::env::args().collect();
+    arguments.windows(2).filter(|pair| pair[0] == option).map(|pair| pair[1].clone()).collect()
 }
 
 /// Lets this thread have the processor before the attackers, who would leave it a swap every few seconds.
