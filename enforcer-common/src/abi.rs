@@ -331,6 +331,7 @@ impl Binding {
     /// The binding of a word; zero is that of no cgroup.
     #[inline(always)]
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the parts of a word")]
     pub const fn unpacked(word: u64) -> Self {
         Self {
             slot: (word >> PACKED_SLOT & 0xffff) as Slot,
@@ -635,6 +636,18 @@ const _: () = {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_binding_fits_a_word() {
+        for origin in Origin::ALL {
+            for (slot, incarnation) in [(0, 1), (SLOTS - 1, u32::MAX), (2, 0x1234_5678)] {
+                let binding = Binding { slot, incarnation, origin: origin.code() };
+                assert_eq!(Binding::unpacked(binding.packed()), binding);
+                assert_ne!(binding.packed(), 0);
+            }
+        }
+        assert_eq!(Binding::unpacked(0).incarnation, 0);
+    }
 
     #[test]
     fn the_filter_has_all_that_was_added_and_little_else() {

@@ -49,8 +49,8 @@ pub const KEEPER: &str = "KEEPER";
 
 /// Every map that is pinned.
 pub const PINNED: &[&str] = &[
-    CONTROL, HEADS, EXACT, PINS, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, KEPT, SCRATCH, SOCKETS, ALLOWED, SEEN,
-    EVENTS, ATTACHES, COUNTERS, OWN, OWN_FILTER, KEEPER,
+    CONTROL, HEADS, EXACT, PINS, ARENA, PREFIXES, PORTS, BINDINGS, LABELS, KEPT, SCRATCH, SOCKETS, ALLOWED,
+    SEEN, EVENTS, ATTACHES, COUNTERS, OWN, OWN_FILTER, KEEPER,
 ];
 
 /// An array of one value, of which the programs know the address: they hold a marker in its place, and the loader has it

@@ -835,7 +835,8 @@ impl Scratch {
     pub fn holds(&self, at: u32) -> bool {
         let at = kernel::opaque(u64::from(at));
         // SAFETY: `at` lies within `text`, just checked.
-        at < TEXT_LEN as u64 && unsafe { (&raw const self.text).cast::<u8>().add(at as usize).read_volatile() } != 0
+        at < TEXT_LEN as u64
+            && unsafe { (&raw const self.text).cast::<u8>().add(at as usize).read_volatile() } != 0
     }
 
     /// The event header's place before `exe_start`, if there is room.

@@ -235,7 +235,8 @@ impl Asker {
     /// Follows its exec past the point of no return.
     #[inline(always)]
     pub fn commit(&mut self) {
-        if self.label.is_none() && is_kept(self.task) && adopt(Maps::in_force().generation) == ADOPTED_POLICY {
+        if self.label.is_none() && is_kept(self.task) && adopt(Maps::in_force().generation) == ADOPTED_POLICY
+        {
             self.label = kernel::task_storage(&LABELS, self.task, false);
         }
         if let Some(label) = self.label.as_deref_mut() {

@@ -93,7 +93,9 @@ impl Hierarchy {
                 if !child.file_type().is_ok_and(|kind| kind.is_dir()) {
                     continue;
                 }
-                let Some(metadata) = unless_gone(child.metadata()).transpose().map_err(read)? else { continue };
+                let Some(metadata) = unless_gone(child.metadata()).transpose().map_err(read)? else {
+                    continue;
+                };
                 found.push(Cgroup {
                     id: metadata.ino(),
                     path: join(&path, child.file_name().as_bytes()),

@@ -296,6 +296,30 @@ mod tests {
         );
     }
 
+    /// Programs that look a binding up count on it.
+    #[test]
+    fn a_binding_is_replaced_once_in_a_grace_period() {
+        let mut maps = installed(&[("web", "/system.slice/web.service")]);
+        bind_tree(&mut maps);
+        assert!(!maps.log.contains(&Did::Waited), "what is new replaces nothing: {:?}", maps.log);
+        maps.bindings.insert(20, Binding { slot: 2, incarnation: 4711, origin: 0 });
+        maps.log.clear();
+        assert_eq!(bind_tree(&mut maps), Rebound { bound: 1, unbound: 0 });
+        assert_eq!(maps.log[..3], [Did::Waited, Did::Bound(20), Did::Waited]);
+
+        let container = |incarnation| Binding { slot: 2, incarnation, origin: Origin::Container.code() };
+        let base = Binding { origin: Origin::Base.code(), ..container(1) };
+        let mut did = |before, binding| {
+            maps.log.clear();
+            put(&mut maps, 20, before, binding).unwrap();
+            maps.log.clone()
+        };
+        assert_eq!(did(None, container(1)), [Did::Bound(20)]);
+        assert_eq!(did(Some(base), container(1)), [Did::Bound(20)]);
+        assert_eq!(did(Some(container(1)), container(1)), []);
+        assert_eq!(did(Some(container(1)), container(2)), [Did::Waited, Did::Bound(20)]);
+    }
+
     #[test]
     fn nothing_to_do_changes_nothing() {
         let mut maps = installed(&[("web", "/system.slice/web.service")]);

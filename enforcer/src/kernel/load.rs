@@ -16,6 +16,8 @@ use super::{
     kfunc::{self, NoCall},
     maps::Sizes,
     pin::Pins,
+    preemption,
+    probe::Root,
     support::{loses_labels, may_miss, offers},
     symbols::{SymbolError, Symbols},
 };
@@ -69,6 +71,9 @@ pub enum LoadError {
     /// The addresses of the kernel's locks cannot be told.
     #[error(transparent)]
     Symbols(#[from] SymbolError),
+    /// The kernel may preempt programs where it must not.
+    #[error("{0}")]
+    Preemption(String),
     /// The kernel lacks hooks.
     #[error("this kernel lacks hooks that enforcement needs: {}; run `enforcer probe` for what follows", join(.0))]
     MissingHooks(Vec<Hook>),
@@ -185,6 +190,9 @@ pub struct SetUp {
 /// # Errors
 /// [`LoadError`].
 pub fn prepare(types: &KernelTypes, set_up: &SetUp, pins: Option<&Pins>) -> Result<Object, LoadError> {
+    if let Some(why) = preemption::refusal(Root(Path::new("/"))) {
+        return Err(LoadError::Preemption(why));
+    }
     let offsets: FieldOffsets = types.field_offsets()?;
     let symbols = Symbols::of_running_kernel()?;
     let words = words_type(types)?;

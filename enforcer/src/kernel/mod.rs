@@ -14,6 +14,7 @@ pub mod own;
 pub mod pin;
 pub mod place;
 pub mod pod;
+pub mod preemption;
 pub mod probe;
 pub mod state;
 pub mod support;

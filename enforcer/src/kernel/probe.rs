@@ -11,6 +11,7 @@ use super::{
     load::{self, LoadError, SetUp},
     maps::Sizes,
     pin::BPFFS,
+    preemption,
     support::{self, Verity},
     symbols::Symbols,
 };
@@ -323,12 +324,11 @@ fn lockdown(root: Root<'_>) -> Finding {
 }
 
 fn preemption(root: Root<'_>) -> Finding {
-    let version = root.read("/proc/version").unwrap_or_default();
-    let model = version
-        .split_ascii_whitespace()
-        .find(|word| word.starts_with("PREEMPT"))
-        .unwrap_or("none or voluntary, fixed at build time");
-    Finding::new("preemption", Grade::Info, model)
+    match preemption::refusal(root) {
+        None => Finding::new("preemption", Grade::Info, preemption::Model::of(root).to_string()),
+        Some(why) => Finding::new("preemption", Grade::Failure, why)
+            .advise("boot with the kernel parameter `preempt=voluntary`"),
+    }
 }
 
 fn tpm(root: Root<'_>) -> Finding {

@@ -340,12 +340,22 @@ mod tests {
 
     #[test]
     fn labels_are_kept_where_the_kernel_is_not_known_to_keep_them() {
-        for keeping in ["6.12.107+deb13-cloud-amd64", "6.12.130", "7.3.4+deb13-cloud-amd64", "7.4.0-rc1", "8.0.0"] {
+        for keeping in
+            ["6.12.107+deb13-cloud-amd64", "6.12.130", "7.3.4+deb13-cloud-amd64", "7.4.0-rc1", "8.0.0"]
+        {
             assert!(keeps_labels(keeping), "{keeping}");
         }
-        for losing in
-            ["6.1.0-50-cloud-amd64", "6.12.0-55.el10", "6.12", "6.12.106", "6.18.15", "7.2.9", "5.15.217", "", "7"]
-        {
+        for losing in [
+            "6.1.0-50-cloud-amd64",
+            "6.12.0-55.el10",
+            "6.12",
+            "6.12.106",
+            "6.18.15",
+            "7.2.9",
+            "5.15.217",
+            "",
+            "7",
+        ] {
             assert!(!keeps_labels(losing), "{losing}");
         }
     }

@@ -19,6 +19,32 @@ fn probe_reports_this_kernel() {
     assert!(text.status.success() && !text.stdout.is_empty(), "{}", shown(&text));
 }
 
+/// The kernel's models of preemption, and in brackets the one that it follows.
+const MODEL: &str = "/sys/kernel/debug/sched/preempt";
+
+/// Where programs may be preempted at task storage, and then find nothing in it, enforcement does not start.
+#[test]
+fn an_old_kernel_that_preempts_is_refused() {
+    if baseline_only() {
+        return;
+    }
+    let models = std::fs::read_to_string(MODEL).expect("the kernel is built with PREEMPT_DYNAMIC");
+    let is = models.split(['(', ')']).nth(1).expect("one of them is in brackets").to_owned();
+    let under = |model: &str| {
+        std::fs::write(MODEL, model).expect("changing the model");
+        let output = enforcer::run(&["probe", "--load"]);
+        (output.status.success(), shown(&output))
+    };
+    let (starts, said) = under("full");
+    let (starts_again, said_again) = under(&is);
+    assert!(starts_again, "{said_again}");
+    let is_old = std::env::var("ENFORCER_VM_KERNEL").is_ok_and(|kernel| kernel.starts_with("6.1."));
+    assert_eq!(starts, !is_old, "{said}");
+    if is_old {
+        assert!(said.contains("is fully preemptible") && said.contains("preempt=voluntary"), "{said}");
+    }
+}
+
 #[test]
 fn status_shows_what_is_in_force_and_that_it_is_unsigned() {
     let mut enforcer = Enforcer::ready();

@@ -49,7 +49,8 @@ impl Catalogue {
         }
         let mut excluded = Vec::new();
         let mut rows = Vec::new();
-        for attack in every().filter(|attack| only.is_empty() || only.iter().any(|name| name == attack.name)) {
+        for attack in every().filter(|attack| only.is_empty() || only.iter().any(|name| name == attack.name))
+        {
             let listed = KNOWN_GAPS.iter().chain(EXCLUSIVE).find(|(name, _)| *name == attack.name);
             match listed {
                 Some((_, why)) => excluded.push((attack.name.to_owned(), (*why).to_owned())),
