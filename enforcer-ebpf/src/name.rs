@@ -94,6 +94,13 @@ pub struct Strings {
 }
 
 impl Strings {
+    /// Whether they are those that were noted: scratch memory sticks to the task as its label does, and what is looked up
+    /// anew may be new on kernels that forget (`enforcer_common::maps::LOSES_LABELS`). No strings are where a new stack never is.
+    #[inline(always)]
+    pub const fn check(&self) -> Result<(), Fault> {
+        if self.at == 0 { Err(Fault::Scratch) } else { Ok(()) }
+    }
+
     /// Goes past a piece of an argument.
     #[inline(always)]
     pub const fn pass(&mut self, len: u32) {

@@ -147,6 +147,7 @@ fn judge_script(subject: &Subject, found: Result<u32, Fault>) -> i32 {
 #[inline(never)]
 fn find_script(subject: &Subject) -> Result<u32, Fault> {
     let scratch = name::scratch()?;
+    scratch.strings.check()?;
     let mut arguments = Arguments { subject, scratch, status: Arguments::NONE, fault: Fault::None };
     repeat(MAX_ARGUMENTS, &mut arguments);
     if arguments.status == Arguments::FAULT { Err(arguments.fault) } else { Ok(arguments.status) }
@@ -230,6 +231,7 @@ fn judge_variable(subject: &Subject, found: Result<u32, Fault>) -> i32 {
 #[inline(never)]
 fn find_unlisted(subject: &Subject) -> Result<u32, Fault> {
     let scratch = name::scratch()?;
+    scratch.strings.check()?;
     let mut variables = Variables { subject, scratch, status: Variables::UNFINISHED, fault: Fault::Walk };
     repeat(MAX_PIECES, &mut variables);
     match variables.status {

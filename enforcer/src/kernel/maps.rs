@@ -498,14 +498,16 @@ impl OwnMaps {
         entries.keys().for_each(|key| filter.add(key));
         // While both lists may be met, what either has.
         let mut both = filter;
-        self.listed()?.iter().for_each(|key| both.add(key));
+        let listed = self.listed()?;
+        listed.keys().for_each(|key| both.add(key));
         self.set_filter(&both)?;
-        for (key, bits) in entries {
+        // What is listed already is left alone: whoever looks an entry up while it is replaced may find none.
+        for (key, bits) in entries.iter().filter(|(key, bits)| listed.get(key) != Some(bits)) {
             let added = self.own.insert(Wire(*key), bits, 0);
             added.map_err(|error| fault(maps::OWN, Operation::Write, error))?;
         }
-        for key in self.listed()?.into_iter().filter(|key| !entries.contains_key(key)) {
-            removed(self.own.remove(&Wire(key))).map_err(|source| MapFault {
+        for key in listed.keys().filter(|key| !entries.contains_key(key)) {
+            removed(self.own.remove(&Wire(*key))).map_err(|source| MapFault {
                 map: maps::OWN,
                 operation: Operation::Remove,
                 source,
@@ -514,9 +516,9 @@ impl OwnMaps {
         self.set_filter(&filter)
     }
 
-    fn listed(&self) -> Result<Vec<OwnKey>, MapFault> {
-        let listed = self.own.keys().map(|key| key.map(|Wire(key)| key)).collect::<Result<_, _>>();
-        listed.map_err(|error| fault(maps::OWN, Operation::Read, error))
+    fn listed(&self) -> Result<BTreeMap<OwnKey, u32>, MapFault> {
+        let listed = self.own.iter().map(|entry| entry.map(|(Wire(key), bits)| (key, bits)));
+        listed.collect::<Result<_, _>>().map_err(|error| fault(maps::OWN, Operation::Read, error))
     }
 
     fn set_filter(&mut self, filter: &OwnFilter) -> Result<(), MapFault> {
