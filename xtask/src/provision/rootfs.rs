@@ -190,8 +190,10 @@ fn recipe_hash() -> String {
 fn bootstrap(mirror: &Mirror, root: &Path) -> Result<()> {
     let mut java = tempfile::NamedTempFile::new().context("creating a temporary file")?;
     java.write_all(JAVA.as_bytes()).context("writing the Java program")?;
-    let mut command = process::command("mmdebstrap");
+    // It mounts `/proc` and `/sys` inside. When it is killed those must not stay, least of all for who cleans up after it.
+    let mut command = process::command("unshare");
     command
+        .args(["--mount", "--propagation=private", "mmdebstrap"])
         .args(["--mode=root", "--variant=minbase", "--components=main"])
         .arg(format!("--include={}", PACKAGES.join(",")))
         .args(["man", "locale", "doc", "info"].map(|d| format!("--dpkgopt=path-exclude=/usr/share/{d}/*")))
