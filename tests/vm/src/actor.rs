@@ -193,11 +193,26 @@ impl Actor {
     /// # Panics
     /// When it is gone.
     pub fn ask(&mut self, op: &[String]) {
-        let mut line = serde_json::to_vec(op).expect("strings are JSON");
+        self.tell(op).expect("writing to the actor");
+    }
+
+    fn tell(&mut self, op: &[String]) -> io::Result<()> {
+        let mut line = serde_json::to_vec(op)?;
         line.push(b'\n');
         op.clone_into(&mut self.asked);
         let stdin = self.stdin.as_mut().expect("the actor still takes orders");
-        stdin.write_all(&line).and_then(|()| stdin.flush()).expect("writing to the actor");
+        stdin.write_all(&line).and_then(|()| stdin.flush())
+    }
+
+    /// Does one operation, unless it ends before: an actor that is starting while a policy comes may be kept from mapping
+    /// its own program, and is killed.
+    ///
+    /// # Panics
+    /// When it neither answers nor ends in time.
+    #[must_use]
+    pub fn attempt(&mut self, op: &[String]) -> Option<Report> {
+        self.tell(op).ok()?;
+        self.last_report()
     }
 
     /// The next report.
@@ -206,13 +221,18 @@ impl Actor {
     /// When none comes in time, or the actor ended.
     #[must_use]
     pub fn report(&mut self) -> Report {
+        self.last_report().unwrap_or_else(|| {
+            let obituary = self.obituary();
+            panic!("the actor ended over {:?}: {obituary}", self.asked)
+        })
+    }
+
+    /// The next report, unless the actor ended before.
+    fn last_report(&mut self) -> Option<Report> {
         match self.reports.recv_timeout(LIMIT) {
-            Ok(report) => report,
+            Ok(report) => Some(report),
             Err(RecvTimeoutError::Timeout) => panic!("the actor did not answer within {LIMIT:?}"),
-            Err(RecvTimeoutError::Disconnected) => {
-                let obituary = self.obituary();
-                panic!("the actor ended over {:?}: {obituary}", self.asked)
-            }
+            Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 

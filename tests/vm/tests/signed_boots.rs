@@ -17,7 +17,7 @@ use std::{
 
 use enforcer::measured::pcr::{PcrIndex, PcrValue, PcrValues, what_a_pcr_measures};
 use enforcer_vm_tests::{
-    actor::{self, Place, installed, op},
+    actor::{Actor, Place, installed, op},
     cgroup::Cgroup,
     enforcer::{SIZES, run, shown, start_until_ready},
     events::{Event, EventLog, Mark},
@@ -119,8 +119,8 @@ fn daemon(policies: &Path) -> Result<Child, String> {
 
 /// Whether a program there starts and opens a file.
 fn opens(cgroup: &Cgroup, file: &str) -> bool {
-    match actor::run(Place::Joining(cgroup), &[op(&["open-read", file])]) {
-        Ok(reports) => reports[0].ok,
+    match Actor::start(Place::Joining(cgroup)) {
+        Ok(mut actor) => actor.attempt(&op(&["open-read", file])).is_some_and(|report| report.ok),
         Err(error) => {
             assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
             false
