@@ -83,7 +83,7 @@ pub static OPERATIONS: &[Operation] = &[
     common("udp4-send", &[], network::udp4_send),
     common("socketpair-send", &[], network::socketpair_send),
     common("unix-connect", &[Hook::UnixStreamConnect], network::unix_connect),
-    Operation { rounds: 4, ..common("fork", &[Hook::TaskAlloc], processes::fork) },
+    Operation { rounds: 4, ..common("fork", &[Hook::TaskAlloc, Hook::TaskFree], processes::fork) },
     Operation {
         rounds: 2,
         ..common(
