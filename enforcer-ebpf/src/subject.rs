@@ -736,13 +736,16 @@ pub fn is_bound_alike(subject: &Subject, task: Raw) -> bool {
 #[inline(always)]
 pub fn inherit(child: Typed) -> Result<(), Fault> {
     let asker = Asker::current();
-    // Its cgroup may have been bound since it met a hook, and the child may be born outside (`CLONE_INTO_CGROUP`).
-    if !asker.is_host() && !asker.is_labelled() && adopt(Maps::in_force().generation) == ADOPTED_NOTHING {
-        return Err(Fault::TaskStorage);
-    }
-    let Some(own) = kernel::task_storage(&LABELS, kernel::current(), false) else {
-        return Ok(());
+    let own = if asker.is_host() || asker.is_labelled() {
+        asker.label
+    } else {
+        // Its cgroup may have been bound since it met a hook, and the child may be born outside (`CLONE_INTO_CGROUP`).
+        if adopt(Maps::in_force().generation) == ADOPTED_NOTHING {
+            return Err(Fault::TaskStorage);
+        }
+        kernel::task_storage(&LABELS, asker.task, false)
     };
+    let Some(own) = own else { return Ok(()) };
     if own.state < State::Entering.code() {
         // Of a task that was where the child is.
         forget(child);

@@ -178,8 +178,13 @@ fn kernel(root: Root<'_>) -> Finding {
 /// Major and minor number of a release.
 #[must_use]
 pub fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    let mut numbers = numbers(release);
+    Some((numbers.next()?, numbers.next()?))
+}
+
+/// The numbers that a release begins with.
+pub(super) fn numbers(release: &str) -> impl Iterator<Item = u32> + '_ {
+    release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok())
 }
 
 fn lsm(root: Root<'_>) -> Finding {
@@ -346,17 +351,7 @@ fn tpm(root: Root<'_>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::btf::tests::Writer;
-
-    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        root
-    }
+    use crate::kernel::{btf::tests::Writer, testing::machine};
 
     fn grade(report: &Report, name: &str) -> Grade {
         report.findings.iter().find(|finding| finding.name == name).unwrap().grade

@@ -17,7 +17,7 @@ use enforcer_common::{
 
 use super::{
     btf::{BtfError, KernelTypes},
-    probe::Root,
+    probe::{Root, numbers},
 };
 use crate::{bundle::verify::Candidate, policy::image::PolicyImage};
 
@@ -82,8 +82,8 @@ pub fn loses_labels() -> bool {
 /// distribution has mended without saying so in the release costs what it costs to be sure: 6.1.176 of Debian 12 calls
 /// itself 6.1.0.
 fn keeps_labels(release: &str) -> bool {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
-    let mut next = || numbers.next().unwrap_or(0_u32);
+    let mut numbers = numbers(release);
+    let mut next = || numbers.next().unwrap_or(0);
     match (next(), next(), next()) {
         (6, 12, patch) => patch >= 107,
         (major, minor, _) => (major, minor) >= (7, 3),

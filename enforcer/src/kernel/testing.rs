@@ -1,9 +1,9 @@
-//! Maps in memory, for tests: they fail when told to.
+//! Maps in memory, for tests: they fail when told to. And machines that are a few files.
 #![forbid(unsafe_code)]
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -24,6 +24,17 @@ use super::{
     state::{State, StateError, StateStore},
 };
 use crate::policy::image::PolicyImage;
+
+/// A root directory with these files.
+pub(crate) fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = root.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    root
+}
 
 /// An image of exact names.
 pub(crate) fn image_of(name: &str, exact: &[(&[u8], Rights)]) -> PolicyImage {
