@@ -65,9 +65,10 @@ impl Interposer {
                     else {
                         break;
                     };
-                    upstream.write_all(&request[..len]).unwrap();
                     let mut answer = [0; 64];
-                    let len = upstream.read(&mut answer).unwrap();
+                    // Nor one that is killed right now.
+                    let asked = upstream.write_all(&request[..len]);
+                    let Ok(len) = asked.and_then(|()| upstream.read(&mut answer)) else { break };
                     if client.write_all(&answer[..len]).is_err() {
                         break;
                     }
