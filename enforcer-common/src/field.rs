@@ -243,6 +243,8 @@ fields! {
     RegsOrigAx => "pt_regs"."orig_ax",
     /// `unsigned long`: its third argument, on both ABIs.
     RegsDx => "pt_regs"."dx",
+    /// `unsigned long`: the first argument of a 32-bit call.
+    RegsBx => "pt_regs"."bx",
     /// `unsigned long`: where the stack of the program is.
     MmStartStack => "mm_struct"."start_stack",
     /// `struct file *`.

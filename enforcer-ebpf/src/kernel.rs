@@ -170,17 +170,23 @@ pub fn read_implies_exec() -> bool {
     current().get::<u32>(Field::TaskPersonality) & READ_IMPLIES_EXEC != 0
 }
 
+/// `__X32_SYSCALL_BIT`.
+const X32: u32 = 0x4000_0000;
+
+/// The registers that the current task entered the kernel with.
+#[inline(always)]
+fn registers() -> Typed {
+    // SAFETY: the helper takes any task, and returns where the kernel saves its registers.
+    Typed(unsafe {
+        helpers::bpf_task_pt_regs(current().as_ptr().cast::<task_struct>().cast_mut()) as *const c_void
+    })
+}
+
 /// The number and the third argument of the system call that the current task is in, by the registers that it entered
 /// the kernel with. Means nothing for a kernel thread, and for an `io_uring` worker that of the task that made it.
 #[inline(always)]
 pub fn system_call() -> (u32, u32) {
-    /// `__X32_SYSCALL_BIT`.
-    const X32: u32 = 0x4000_0000;
-    // SAFETY: the helper takes any task, and returns where the kernel saves its registers.
-    let registers = unsafe {
-        helpers::bpf_task_pt_regs(current().as_ptr().cast::<task_struct>().cast_mut()) as *const c_void
-    };
-    let registers = Typed(registers);
+    let registers = registers();
     (registers.get::<u64>(Field::RegsOrigAx) as u32 & !X32, registers.get::<u64>(Field::RegsDx) as u32)
 }
 
@@ -190,6 +196,27 @@ pub fn is_compat() -> bool {
     /// `TS_COMPAT`, in the kernel since 2.6. Set at entry and cleared at exit.
     const TS_COMPAT: u32 = 2;
     current().get::<u32>(Field::TaskThreadStatus) & TS_COMPAT != 0
+}
+
+/// Whether the current task is in a `sendmmsg(2)` of more than one message, by the numbers of all three ABIs, none of which
+/// is that of another call that sends. How many it is stands in a register, which nobody changes meanwhile; but in the
+/// caller's memory where a 32-bit program goes by `socketcall(2)`, so it counts as many there.
+#[inline(always)]
+pub fn sends_several() -> bool {
+    const SENDMMSG: u32 = 307;
+    const SENDMMSG_X32: u32 = 538;
+    const SENDMMSG_32: u32 = 345;
+    /// `getuid(2)` for 64-bit programs.
+    const SOCKETCALL_32: u32 = 102;
+    /// `SYS_SENDMMSG` of `linux/net.h`.
+    const BY_SOCKETCALL: u32 = 20;
+    let registers = registers();
+    let several = match registers.get::<u64>(Field::RegsOrigAx) as u32 & !X32 {
+        SENDMMSG | SENDMMSG_X32 | SENDMMSG_32 => registers.get::<u64>(Field::RegsDx) as u32 > 1,
+        SOCKETCALL_32 => registers.get::<u64>(Field::RegsBx) as u32 == BY_SOCKETCALL,
+        _ => false,
+    };
+    several && !is_io_worker()
 }
 
 /// Whether the current task is in `write(2)` or `writev(2)`, by the numbers of both ABIs, none of which is that of a call
@@ -661,8 +688,18 @@ fn read_fsverity(file: Typed, found: &mut VerityDigest) -> bool {
 }
 
 /// A task's entry in a task storage map.
+///
+/// Where a fork that fails frees the parent's storage ([`loses_labels`]), nothing can be added to it while it is being freed
+/// (`-EAGAIN`, which the helper does not tell). The second try, which waits for the same lock, finds it gone, and makes
+/// another.
 #[inline(always)]
 pub fn task_storage<T>(map: &TaskStorage<T>, task: Typed, create: bool) -> Option<&'static mut T> {
+    let entry = task_storage_once(map, task, create);
+    if entry.is_none() && create && loses_labels() { task_storage_once(map, task, true) } else { entry }
+}
+
+#[inline(always)]
+fn task_storage_once<T>(map: &TaskStorage<T>, task: Typed, create: bool) -> Option<&'static mut T> {
     let flags = if create { u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE) } else { 0 };
     // SAFETY: the map holds values of `T`, zeroed when created, for as long as the task lives; entries are written by
     // the task itself, or at its birth and on its moves between cgroups with single aligned stores.

@@ -336,7 +336,7 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let point = net_point(Hook::SocketSendmsg);
     let is_answered = |claim: Claim<'_>| match Socket::of(socket) {
         Some(socket) if socket.is_inet() => {
-            if message.get::<u64>(Field::MsgControlLen) != 0 {
+            if message.get::<u64>(Field::MsgControlLen) != 0 || leads_others(socket, message) {
                 return false;
             }
             match destination(socket, message) {
@@ -352,13 +352,30 @@ pub fn socket_sendmsg(ctx: LsmContext) -> i32 {
             if verdict != PASS {
                 return verdict;
             }
-            match destination(socket, message) {
+            let verdict = match destination(socket, message) {
                 Ok(None) => judge_peer(point, subject, socket),
                 address => judge_address(point, subject, socket.protocol, Direction::Connect, address),
-            }
+            };
+            if verdict == PASS && leads_others(socket, message) { judge_others(subject) } else { verdict }
         }
         _ => PASS,
     })
+}
+
+/// Whether a message may have others behind it that nobody asks about: `sendmmsg(2)` asks no hook about a message that names
+/// the same destination as the one before it (`sock_sendmsg_nosec`, since 3.2), whatever its control messages say. Those of
+/// connections lead nowhere.
+#[inline(always)]
+fn leads_others(socket: Socket, message: Typed) -> bool {
+    let connects = matches!(socket.protocol, IPPROTO_TCP | IPPROTO_MPTCP | IPPROTO_DCCP);
+    !connects && !message.follow(Field::MsgName).is_null() && kernel::sends_several()
+}
+
+/// Judges what nobody asks about: by what it could do at most, which is what [`judge_controls`] looks for.
+#[inline(always)]
+fn judge_others(subject: &Subject) -> i32 {
+    Point::new(Hook::SocketSendmsg, Family::Privilege)
+        .decide(subject, &Request::Privilege(Privilege::RawHeaders))
 }
 
 /// The destination that a message names; none if it goes to the peer.

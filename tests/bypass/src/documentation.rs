@@ -8,7 +8,6 @@ use enforcer_common::hook::Hook;
 
 use crate::attack::Attack;
 use crate::attacks::GROUPS;
-use crate::gaps::{KNOWN_GAPS, is_known_gap};
 
 const BEGINNING: &str = "\
 # Bypasses
@@ -59,29 +58,9 @@ fn text() -> String {
             group[..1].to_uppercase(),
             &group[1..]
         );
-        for line in attacks.iter().filter(|attack| !is_known_gap(attack.name)).flat_map(|a| lines(group, a)) {
+        for line in attacks.iter().flat_map(|attack| lines(group, attack)) {
             text.push_str(&line);
             text.push('\n');
-        }
-    }
-    if KNOWN_GAPS.is_empty() {
-        return text;
-    }
-    text.push_str(
-        "\n## Open\n\nNothing stops these, or not only these. Their tests run without a policy only.\n\n",
-    );
-    text.push_str("| Attack, in the attacker's words | Why | Kernels | Test |\n|---|---|---|---|\n");
-    for (group, attacks) in GROUPS {
-        for attack in *attacks {
-            if let Some((name, why)) = KNOWN_GAPS.iter().find(|(name, _)| *name == attack.name) {
-                let file = name.replace('-', "_");
-                let _ = writeln!(
-                    text,
-                    "| {} | {why} | {} | [{name}](../tests/bypass/src/attacks/{group}/{file}.rs) |",
-                    attack.told,
-                    attack.kernels.text()
-                );
-            }
         }
     }
     text
@@ -119,16 +98,7 @@ fn every_file_is_an_attack_and_named_after_it() {
 fn what_is_tested_names_hooks_that_we_have() {
     for attack in GROUPS.iter().flat_map(|(_, attacks)| attacks.iter()) {
         for (hook, ..) in (attack.rows)().iter().flat_map(|case| case.refusals()) {
-            let known = Hook::from_name(hook).is_some();
-            assert!(known || is_known_gap(attack.name), "{}: no hook {hook}", attack.name);
+            assert!(Hook::from_name(hook).is_some(), "{}: no hook {hook}", attack.name);
         }
-    }
-}
-
-#[test]
-fn what_is_known_gap_is_there() {
-    for (name, _) in KNOWN_GAPS {
-        let known = GROUPS.iter().flat_map(|(_, attacks)| attacks.iter()).any(|attack| attack.name == *name);
-        assert!(known, "{name}");
     }
 }

@@ -10,7 +10,6 @@ pub mod attacks;
 mod calls;
 #[cfg(test)]
 mod documentation;
-pub mod gaps;
 pub mod world;
 
 mod prelude;

@@ -7,6 +7,8 @@
 
 #[path = "kernel/agreement.rs"]
 mod agreement;
+#[path = "kernel/batches.rs"]
+mod batches;
 #[path = "kernel/binding.rs"]
 mod binding;
 #[path = "kernel/capacity.rs"]

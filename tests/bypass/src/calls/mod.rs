@@ -4,6 +4,7 @@
 //! own file.
 
 pub(crate) mod bpf;
+pub(crate) mod compat;
 pub(crate) mod files;
 pub(crate) mod memory;
 pub(crate) mod modules;

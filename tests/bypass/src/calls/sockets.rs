@@ -10,6 +10,8 @@ use nix::sys::socket::{
     self, AddressFamily, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, UnixAddr,
 };
 
+use crate::attack::failure;
+
 /// What every datagram and every connection carries.
 pub(crate) const PAYLOAD: &[u8] = b"exfiltrated";
 
@@ -98,26 +100,59 @@ pub(crate) fn send_with_control(
     kind: i32,
     data: &[u8],
 ) -> Outcome {
-    let mut to = bytes(address);
-    // Length, level and kind, then the data, in whole words, as the kernel wants them aligned.
-    let length = size_of::<libc::cmsghdr>() + data.len();
-    let mut control =
-        [length.to_ne_bytes().as_slice(), &level.to_ne_bytes(), &kind.to_ne_bytes(), data].concat();
-    control.resize(length.next_multiple_of(8), 0);
-    let words: Vec<u64> =
-        control.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect();
-    let mut part = libc::iovec { iov_base: PAYLOAD.as_ptr().cast_mut().cast(), iov_len: PAYLOAD.len() };
-    // SAFETY: all-zero is a message without anything.
-    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
-    message.msg_name = to.as_mut_ptr().cast();
-    message.msg_namelen = libc::socklen_t::try_from(to.len()).unwrap_or(0);
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
+    let (mut to, words) = (bytes(address), control(level, kind, data));
+    let mut part = part();
+    let mut message = message(&mut to, &mut part);
     message.msg_control = words.as_ptr().cast_mut().cast();
     message.msg_controllen = size_of_val(words.as_slice());
     // SAFETY: the message and all it points to outlive the call.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
     super::check(i64::try_from(sent).unwrap_or(-1)).at("sendmsg").map(|sent| format!("{sent} bytes"))
+}
+
+/// Sends two datagrams to the same address by one call, the second with these control messages.
+pub(crate) fn send_two(socket: &OwnedFd, address: &SockaddrStorage, control: &[u64]) -> Outcome {
+    let (mut to, mut part) = (bytes(address), part());
+    let message = message(&mut to, &mut part);
+    let mut messages = [libc::mmsghdr { msg_hdr: message, msg_len: 0 }; 2];
+    messages[1].msg_hdr.msg_control = control.as_ptr().cast_mut().cast();
+    messages[1].msg_hdr.msg_controllen = size_of_val(control);
+    // SAFETY: two messages, and all they point to outlives the call.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), 2, libc::MSG_NOSIGNAL) };
+    both(super::check(sent))
+}
+
+/// Whether two datagrams were sent.
+pub(crate) fn both(sent: io::Result<i64>) -> Outcome {
+    match sent.at("sendmmsg")? {
+        2 => Ok("two datagrams".into()),
+        // Of what stopped the second, nothing is told.
+        _ => Err(failure("the second datagram", libc::EIO)),
+    }
+}
+
+/// A control message: length, level and kind, then the data, in whole words, as the kernel wants them aligned.
+pub(crate) fn control(level: i32, kind: i32, data: &[u8]) -> Vec<u64> {
+    let length = size_of::<libc::cmsghdr>() + data.len();
+    let mut control =
+        [length.to_ne_bytes().as_slice(), &level.to_ne_bytes(), &kind.to_ne_bytes(), data].concat();
+    control.resize(length.next_multiple_of(8), 0);
+    control.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default())).collect()
+}
+
+fn part() -> libc::iovec {
+    libc::iovec { iov_base: PAYLOAD.as_ptr().cast_mut().cast(), iov_len: PAYLOAD.len() }
+}
+
+/// A message to an address, without control messages.
+fn message(to: &mut [u8], part: &mut libc::iovec) -> libc::msghdr {
+    // SAFETY: all-zero is a message without anything.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_name = to.as_mut_ptr().cast();
+    message.msg_namelen = libc::socklen_t::try_from(to.len()).unwrap_or(0);
+    message.msg_iov = part;
+    message.msg_iovlen = 1;
+    message
 }
 
 /// A socket address as the kernel reads it, without the room that is left for longer ones.

@@ -21,6 +21,8 @@ fn rows() -> Vec<Case> {
         routed("option", Hook::SocketSetsockopt),
         routed("packet-options", Hook::SocketSetsockopt),
         routed("control", Hook::SocketSendmsg),
+        // See second-datagram.
+        routed("second", Hook::SocketSendmsg),
     ]
 }
 
@@ -36,6 +38,10 @@ fn run(words: &[&str]) -> Outcome {
         // Nothing at all takes the options away.
         "packet-options" => {
             sockets::set_option(&socket, level, IPV6_2292PKTOPTIONS, &[]).at("IPV6_2292PKTOPTIONS")?;
+        }
+        "second" => {
+            let control = sockets::control(level, libc::IPV6_RTHDR, &home_address);
+            return sockets::send_two(&socket, &address, &control);
         }
         _ => {
             return sockets::send_with_control(&socket, &address, level, libc::IPV6_RTHDR, &home_address);

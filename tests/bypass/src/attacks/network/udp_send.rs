@@ -1,9 +1,9 @@
 //! Datagrams name their destination one by one.
 
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{MsgFlags, SockaddrLike, SockaddrStorage, sendmsg};
+use nix::sys::socket::{MsgFlags, sendmsg};
 
 use crate::calls::sockets;
 
@@ -40,11 +40,11 @@ fn rows() -> Vec<Case> {
             Family::Network,
             Reason::NoRule,
         ),
-        ATTACK.reaching(&["sendmmsg", "{udp4}"], "udp {udp4}", "{udp4}").refused(
-            Hook::SocketSendmsg,
-            Family::Network,
-            Reason::NoRule,
-        ),
+        // Without the privilege this is refused whatever the address: see second-datagram.
+        ATTACK
+            .reaching(&["sendmmsg", "{udp4}"], "udp {udp4}", "{udp4}")
+            .given("privileges.allow", "raw-headers")
+            .refused(Hook::SocketSendmsg, Family::Network, Reason::NoRule),
         ATTACK.reaching(&["unspecified", "{udp4}"], "udp {udp4}", "{udp4}").refused(
             Hook::SocketSendmsg,
             Family::Network,
@@ -67,7 +67,7 @@ fn run(words: &[&str]) -> Outcome {
             let sent = sendmsg(socket.as_raw_fd(), &parts, &[], MsgFlags::empty(), Some(&address));
             sent.at("sendmsg").map(calls::nothing)
         }
-        "sendmmsg" => send_many(&socket, &address),
+        "sendmmsg" => sockets::send_two(&socket, &address, &[]),
         // IPv4 takes no family for its own.
         "unspecified" => {
             let mut bytes = sockets::bytes(&address);
@@ -80,23 +80,4 @@ fn run(words: &[&str]) -> Outcome {
         }
         _ => sockets::send_to(&socket, &address, 0),
     }
-}
-
-/// One system call, two datagrams.
-fn send_many(socket: &OwnedFd, address: &SockaddrStorage) -> Outcome {
-    let mut part = libc::iovec {
-        iov_base: sockets::PAYLOAD.as_ptr().cast_mut().cast(),
-        iov_len: sockets::PAYLOAD.len(),
-    };
-    // SAFETY: all-zero is a message without anything.
-    let mut messages: [libc::mmsghdr; 2] = unsafe { core::mem::zeroed() };
-    for message in &mut messages {
-        message.msg_hdr.msg_name = address.as_ptr().cast_mut().cast();
-        message.msg_hdr.msg_namelen = address.len();
-        message.msg_hdr.msg_iov = &raw mut part;
-        message.msg_hdr.msg_iovlen = 1;
-    }
-    // SAFETY: two messages, and all they point to outlives the call.
-    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), 2, 0) };
-    calls::check(sent).at("sendmmsg").map(|sent| format!("{sent} datagrams"))
 }

@@ -6,7 +6,6 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use enforcer_bypass_tests::attacks::GROUPS;
-use enforcer_bypass_tests::gaps::KNOWN_GAPS;
 use enforcer_bypass_tests::world::{World, apart, exists};
 use enforcer_vm_tests::actor::{Actor, Performer, Place, installed, op};
 use enforcer_vm_tests::cgroup::Cgroup;
@@ -51,7 +50,7 @@ impl Catalogue {
         let mut rows = Vec::new();
         for attack in every().filter(|attack| only.is_empty() || only.iter().any(|name| name == attack.name))
         {
-            let listed = KNOWN_GAPS.iter().chain(EXCLUSIVE).find(|(name, _)| *name == attack.name);
+            let listed = EXCLUSIVE.iter().find(|(name, _)| *name == attack.name);
             match listed {
                 Some((_, why)) => excluded.push((attack.name.to_owned(), (*why).to_owned())),
                 None if !exists(attack) => {

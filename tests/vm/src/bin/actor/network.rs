@@ -1,5 +1,6 @@
 //! Operations on sockets.
 
+use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -7,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use enforcer_vm_tests::report::{At, Failure, Outcome};
 use nix::sys::socket::{
-    self, AddressFamily, MsgFlags, SockFlag, SockType, SockaddrLike as _, SockaddrStorage,
+    self, AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrLike as _, SockaddrStorage,
 };
 
 /// What every datagram and every connection carries.
@@ -18,6 +19,7 @@ pub(crate) fn perform(name: &str, arguments: &[&str]) -> Option<Outcome> {
         ("connect-tcp", [to]) => tcp_connect(to),
         ("sendto", [to]) => udp_sendto(to),
         ("sendto-udplite", [to]) => udplite_sendto(to),
+        ("send-many", [how, to @ ..]) => send_many(*how == "connected", to),
         ("unix-bind", [name]) => unix_bind(name),
         ("unix-connect", [name]) => unix_connect(name),
         _ => return None,
@@ -62,6 +64,22 @@ fn udplite_sendto(to: &str) -> Outcome {
     // SAFETY: the kernel has just made it, for us alone.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     socket::sendto(socket.as_raw_fd(), PAYLOAD, &address, MsgFlags::empty()).at("sendto").map(done)
+}
+
+/// One `sendmmsg(2)` with a datagram to each address; from a socket that is connected to the first, without naming any.
+/// Tells how many were sent.
+fn send_many(connected: bool, to: &[&str]) -> Outcome {
+    let [first, ..] = to else { return Err(Failure { step: "no address".into(), errno: libc::EINVAL }) };
+    let (socket, _) = inet(SockType::Datagram, first)?;
+    let names: Vec<_> = to.iter().map(|to| Ok(inet(SockType::Datagram, to)?.1)).collect::<Result<_, _>>()?;
+    if connected {
+        socket::connect(socket.as_raw_fd(), &names[0]).at("connect")?;
+    }
+    let names: Vec<_> = names.into_iter().map(|name| (!connected).then_some(name)).collect();
+    let mut room = MultiHeaders::preallocate(names.len(), None);
+    let parts = vec![[IoSlice::new(PAYLOAD)]; names.len()];
+    let sent = socket::sendmmsg(socket.as_raw_fd(), &mut room, &parts, &names, [], MsgFlags::empty());
+    sent.at("sendmmsg").map(|sent| sent.count().to_string())
 }
 
 /// `@name` is an abstract name, anything else a path.
