@@ -13,7 +13,7 @@ use crate::{
         anchors::{Anchors, TpmMode},
         approval::{Digest, SlotPlan, SlotRecord},
         signed::SignedSet,
-        statement::Binding,
+        statement::{Binding, Seal},
         verify::{Candidate, Grounds, Trust},
     },
     measured::pcr::{PcrIndex, PcrValue, PcrValues},
@@ -57,6 +57,8 @@ pub struct Report {
     pub record: SlotRecord,
     /// Until when.
     pub not_after: Option<SystemTime>,
+    /// What becomes of the seal.
+    pub seal: Option<Seal>,
     /// Whether this very set was admitted before.
     pub already_active: bool,
     /// The values it is bound to. Empty without a TPM.
@@ -156,6 +158,7 @@ fn with_tpm<P: Platform>(
         trust: trust.clone(),
         record: set.record(),
         not_after: statement.not_after,
+        seal: statement.seal,
         already_active,
         bound: binding.pcrs.clone(),
         reset_count: Some(state.reset_count),
@@ -186,6 +189,7 @@ fn without_tpm(
         trust: trust.clone(),
         record: set.record(),
         not_after: statement.not_after,
+        seal: statement.seal,
         already_active,
         bound: PcrValues::default(),
         reset_count: None,

@@ -198,6 +198,8 @@ pub struct Verdict {
     pub files: Vec<(String, String)>,
     /// Whether it is for an emergency.
     pub break_glass: bool,
+    /// Whether the machine said that it is sealed, so that root cannot change what is enforced.
+    pub sealed: bool,
     /// The state that the platform is in, of those that the policy is for.
     pub state: Option<String>,
     /// SHA-256 of the BPF object that was loaded.
@@ -317,6 +319,7 @@ impl Evidence {
             version: statement.version,
             statement: digest,
             break_glass: statement.break_glass,
+            sealed: last("seal").is_some_and(|text| text.starts_with("seal:on:")),
             object: object.to_owned(),
             same_anchors: last("anchors") == Some(&anchors_text),
             explained,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Places, Platform, Refusal};
 use crate::{
-    bundle::{anchors::Anchors, approval::Digest},
+    bundle::{anchors::Anchors, approval::Digest, statement::Seal},
     measured::{
         own::{OwnLog, OwnLogError, Record, Replay, replay_from},
         pcr::{PcrIndex, PcrValue},
@@ -34,6 +34,8 @@ pub enum Measured {
     },
     /// Nothing is allowed, for this reason.
     DenyAll(&'static str),
+    /// The machine is sealed, or no longer is, by what this statement says: its SHA-256.
+    Seal(Seal, Digest),
 }
 
 impl fmt::Display for Measured {
@@ -46,6 +48,8 @@ impl fmt::Display for Measured {
                 write!(f, "{kind}:{policy}:{version}:{}", hex::encode(statement))
             }
             Self::DenyAll(reason) => write!(f, "deny-all:{reason}"),
+            Self::Seal(Seal::On, statement) => write!(f, "seal:on:{}", hex::encode(statement)),
+            Self::Seal(Seal::Off, statement) => write!(f, "seal:off:{}", hex::encode(statement)),
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Refusal, Report};
 use crate::{
-    bundle::approval::SlotRecord,
+    bundle::{approval::SlotRecord, statement::Seal},
     file,
     measured::{
         firmware::{FirmwareLog, difference::explain_difference},
@@ -128,6 +128,9 @@ pub struct Standing {
     pub bound: PcrValues,
     /// Until when, in seconds since 1970.
     pub not_after: Option<u64>,
+    /// What it says about the seal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
 }
 
 impl Standing {
@@ -145,6 +148,7 @@ impl Standing {
             state: grounds.and_then(|grounds| grounds.binding.clone()),
             bound: report.bound.clone(),
             not_after: report.not_after.map(seconds),
+            seal: report.seal,
         }
     }
 

@@ -50,6 +50,16 @@ pub enum NoTpm {
     Refuse,
 }
 
+/// What a bundle says about the seal, under which nobody but the daemon changes what is the enforcer's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seal {
+    /// The machine is sealed once the bundle is in force.
+    On,
+    /// It is no longer.
+    Off,
+}
+
 /// A statement whose parts are what they should be. Says nothing about who signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
@@ -71,6 +81,8 @@ pub struct Statement {
     pub ak_name: Option<String>,
     /// Whether this is for emergencies.
     pub break_glass: bool,
+    /// What becomes of the seal; if not said, what is stays.
+    pub seal: Option<Seal>,
 }
 
 /// A statement that cannot be used.
@@ -129,6 +141,8 @@ struct WrittenPredicate {
     ak_name: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     break_glass: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<Seal>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -165,6 +179,7 @@ impl Statement {
             not_after: predicate.not_after.map(|text| time(&text)).transpose()?,
             ak_name: predicate.ak_name,
             break_glass: predicate.break_glass,
+            seal: predicate.seal,
         };
         statement.check()?;
         Ok(statement)
@@ -194,6 +209,7 @@ impl Statement {
                 not_after: self.not_after.map(|time| humantime::format_rfc3339_seconds(time).to_string()),
                 ak_name: self.ak_name.clone(),
                 break_glass: self.break_glass,
+                seal: self.seal,
             },
         };
         serde_json::to_vec(&written).map_err(|error| StatementError::Malformed(error.to_string()))
@@ -249,6 +265,10 @@ impl Statement {
             && (self.ak_name.is_none() || self.not_after.is_none() || self.no_tpm == NoTpm::Allow)
         {
             return unusable("break-glass is for one machine with a TPM, until a certain time".into());
+        }
+        // It ends by itself, and the seal would not end with it.
+        if self.break_glass && self.seal == Some(Seal::On) {
+            return unusable("break-glass does not seal".into());
         }
         Ok(())
     }

@@ -123,6 +123,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<Outcome> {
             println!("  attestation key  {}", hex::encode(ak_name));
             let kind = if verdict.break_glass { "BREAK-GLASS policy" } else { "policy" };
             println!("  {kind}  {} version {} ({})", verdict.policy, verdict.version, verdict.statement);
+            println!("  sealed  {}", if verdict.sealed { "yes" } else { "no" });
             for (name, digest) in &verdict.files {
                 println!("    {digest}  {name}");
             }

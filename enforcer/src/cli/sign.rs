@@ -17,7 +17,7 @@ use crate::{
         key::SecretKey,
         signed::{ENDING, SignedFile},
         sources::{self, Mistakes, Sources, SourcesError},
-        statement::{BREAK_GLASS_PCR, Binding, NoTpm, Statement, unbindable},
+        statement::{BREAK_GLASS_PCR, Binding, NoTpm, Seal, Statement, unbindable},
         verify::Candidate,
     },
     kernel::load::object_sha256,
@@ -64,6 +64,10 @@ pub(super) struct Args {
     /// For emergencies: for one machine, until a certain time, whatever it booted as long as PCR 7 is the same
     #[arg(long, requires = "ak_name", requires = "not_after", conflicts_with = "no_tpm")]
     break_glass: bool,
+    /// Seal the machine once this is in force, so that nobody but the daemon changes anything of Enforcer's, root included;
+    /// or unseal it. What is stays unless given
+    #[arg(long, value_name = "on|off", value_parser = seal)]
+    seal: Option<Seal>,
     /// SHA-256 of a BPF object that may enforce it, in addition to this version's. May be given more than once
     #[arg(long = "object", value_name = "SHA256", value_parser = sha256)]
     objects: Vec<Digest>,
@@ -84,6 +88,14 @@ pub(super) fn sha256(text: &str) -> Result<Digest, String> {
     let mut digest = [0; 32];
     hex::decode_to_slice(text, &mut digest).map_err(|error| error.to_string())?;
     Ok(digest)
+}
+
+fn seal(text: &str) -> Result<Seal, String> {
+    match text {
+        "on" => Ok(Seal::On),
+        "off" => Ok(Seal::Off),
+        _ => Err("write on or off".to_owned()),
+    }
 }
 
 fn until(text: &str) -> Result<SystemTime, String> {
@@ -120,6 +132,7 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
         not_after: args.not_after,
         ak_name: args.ak_name.clone(),
         break_glass: args.break_glass,
+        seal: args.seal,
     };
     let slot_key = args.slot_key.as_deref().map(SecretKey::read).transpose()?;
     if slot_key.is_none() && !statement.bindings.is_empty() {
@@ -134,10 +147,11 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     }
     output::replace(&path, signed.to_json()?.as_bytes())?;
     println!(
-        "{}: {policy} version {version}, {} policies, {}",
+        "{}: {policy} version {version}, {} policies, {}{}",
         path.display(),
         statement.policies.len(),
-        states(&statement.bindings)
+        states(&statement.bindings),
+        sealing(statement.seal)
     );
     Ok(Outcome::Well)
 }
@@ -147,13 +161,27 @@ fn states(bindings: &[Binding]) -> String {
     if labels.is_empty() { "for no platform state".into() } else { format!("for {}", labels.join(" or ")) }
 }
 
+const fn sealing(seal: Option<Seal>) -> &'static str {
+    match seal {
+        Some(Seal::On) => ", SEALS",
+        Some(Seal::Off) => ", unseals",
+        None => "",
+    }
+}
+
 /// Adds signatures, after the one who signs has seen what.
 fn add(bundle: &Path, keys: &[SecretKey]) -> Result<Outcome> {
     let bytes = std::fs::read(bundle).with_context(|| format!("cannot read {}", bundle.display()))?;
     let mut signed = SignedFile::parse(&bytes)?;
     let payload = signed.dsse_envelope.unverified_payload()?;
     let statement = Statement::parse(&payload)?;
-    println!("signing {} version {}, {}:", statement.policy, statement.version, states(&statement.bindings));
+    println!(
+        "signing {} version {}, {}{}:",
+        statement.policy,
+        statement.version,
+        states(&statement.bindings),
+        sealing(statement.seal)
+    );
     for (name, digest) in &statement.policies {
         println!("  {}  {name}", hex::encode(digest));
     }

@@ -9,7 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use enforcer::bundle::{
     key::SecretKey,
     signed::SignedFile,
-    statement::{NoTpm, Statement},
+    statement::{NoTpm, Seal, Statement},
     verify::Trust,
 };
 use serde_json::{Value, json};
@@ -248,5 +248,58 @@ fn no_byte_of_a_bundle_can_be_changed_for_another_policy() {
                 assert_eq!(signed(&other), signed(&bundle), "byte {at}");
             }
         }
+    }
+}
+
+#[test]
+fn what_a_bundle_says_about_the_seal_is_signed_with_it() {
+    let world = World::new();
+    for (version, seal) in [(1, Some(Seal::On)), (2, None), (3, Some(Seal::Off))] {
+        world.deliver(&world.sign(&Statement { seal, ..world.statement(version) }));
+        let report = world.take().unwrap().report.unwrap();
+        assert_eq!((report.record.version, report.seal), (version, seal));
+        assert_eq!(enforcer::admission::Standing::of(&report).seal, seal);
+    }
+    // Another word in the payload is another payload.
+    let signed = world.sign(&Statement { seal: Some(Seal::On), ..world.statement(4) });
+    let payload = |file: &Value| {
+        String::from_utf8(BASE64.decode(file["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap()).unwrap()
+    };
+    let said = payload(&serde_json::to_value(&signed).unwrap());
+    assert!(said.contains(r#""seal":"on""#), "{said}");
+    let bundle = edited(&signed, |file| {
+        let other = payload(file).replace(r#""seal":"on""#, r#""seal":"off""#);
+        file["dsseEnvelope"]["payload"] = json!(BASE64.encode(other));
+    });
+    world.put(&world.path("policies"), POLICY, &bundle);
+    assert_eq!(world.refused(), "signatures");
+}
+
+#[test]
+fn an_older_bundle_does_not_unseal() {
+    let world = World::new();
+    world.deliver(&world.sign(&Statement { seal: Some(Seal::On), ..world.statement(5) }));
+    world.take().unwrap();
+    for version in [4, 5] {
+        world.deliver(&world.sign(&Statement { seal: Some(Seal::Off), ..world.statement(version) }));
+        assert_eq!(world.refused(), "rollback");
+    }
+}
+
+#[test]
+fn the_seal_is_on_or_off_and_no_emergency_seals() {
+    let world = World::new();
+    let statement = world.statement(1);
+    let text =
+        String::from_utf8(Statement { seal: Some(Seal::Off), ..statement }.to_payload().unwrap()).unwrap();
+    assert_eq!(Statement::parse(text.as_bytes()).unwrap().seal, Some(Seal::Off));
+    for other in ["\"maybe\"", "true", "\"On\"", "null"] {
+        let other = text.replace(r#""seal":"off""#, &format!(r#""seal":{other}"#));
+        let parsed = Statement::parse(other.as_bytes());
+        assert!(parsed.is_err() || parsed.is_ok_and(|it| it.seal.is_none()), "{other}");
+    }
+    let emergency = world.break_glass(1, Duration::from_secs(60));
+    for (seal, holds) in [(None, true), (Some(Seal::Off), true), (Some(Seal::On), false)] {
+        assert_eq!(Statement { seal, ..emergency.clone() }.to_payload().is_ok(), holds, "{seal:?}");
     }
 }

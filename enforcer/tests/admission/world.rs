@@ -181,6 +181,7 @@ impl World {
             not_after: None,
             ak_name: None,
             break_glass: false,
+            seal: None,
         }
     }
 
