@@ -10,7 +10,7 @@ use crate::{rights::Rights, verdict::FAMILY_SLOTS};
 
 /// Part of the pin path. Any change to a type in this module, [`crate::event`] or [`crate::verdict`] that an older
 /// program would misread raises it.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Longest name the kernel hands out (`PATH_MAX`), in bytes.
 pub const PATH_MAX: u32 = 4096;
@@ -376,6 +376,9 @@ pub struct Label {
     /// One more than the number of the system call in which the task was refused to look at another process, until the
     /// kernel has asked whether it may by a capability instead; 0 if there is none.
     pub looked: u32,
+    /// [`Keeper::since`] of the seal under which the task started the daemon's program with nobody able to interfere, and
+    /// has mapped no other code since; 0 if it did not.
+    pub vouched: u64,
     /// Where it was allowed to last: over TCP, and over anything else.
     pub allowed: [AllowedAddress; 2],
 }
@@ -423,6 +426,8 @@ pub mod program {
     pub const NEXT_LAUNCHER: u32 = 1 << 6;
     /// The program that is being started is a launcher's copy of itself.
     pub const NEXT_COPY: u32 = 1 << 7;
+    /// The program that is being started is the daemon's, and nobody can interfere: see [`super::Label::vouched`].
+    pub const NEXT_KEEPER: u32 = 1 << 8;
     /// The bits about launchers that run.
     pub const RUNS_LAUNCHER: u32 = LAUNCHER | COPY;
     /// The bits about launchers that are being started.
@@ -512,6 +517,10 @@ crate::codes::codes! {
         Program = 2 => "program",
         /// A BPF link.
         Link = 3 => "link",
+        /// A mount that leads to something of ours, by the number that `/proc/PID/mountinfo` shows.
+        Mount = 4 => "mount",
+        /// A group of mounts that propagate to each other, one of them such a mount.
+        Group = 5 => "group",
     }
 }
 
@@ -525,6 +534,19 @@ pub mod own {
     pub const CONTROLS: u32 = 1 << 2;
     /// It, and if it is a directory everything below it; but who reads it is for policies to say.
     pub const RECORD: u32 = 1 << 3;
+    /// A directory of ours whose files the host changes even while sealed: what is taken from there is signed.
+    pub const OFFERED: u32 = 1 << 4;
+    /// A directory whose files nobody outside the daemon's program opens while sealed: locks.
+    pub const CLOSED: u32 = 1 << 5;
+    /// The cgroup that the daemon itself is in, not one above.
+    pub const HOME: u32 = 1 << 6;
+    /// A file that the daemon has mapped as code. Nobody changes or removes it while sealed, and a successor may map it.
+    pub const CODE: u32 = 1 << 7;
+    /// The daemon's program: who starts it may succeed the daemon while sealed.
+    pub const PROGRAM: u32 = 1 << 8;
+    /// The map [`crate::maps::KEEPER`]: who runs the daemon's program, and gets a descriptor of it to write to, is the daemon
+    /// from then on.
+    pub const DOOR: u32 = 1 << 9;
 }
 
 /// Which inodes may be the enforcer's own, for [`crate::maps::OWN_FILTER`]: one bit for each of [`OwnFilter::BITS`] classes of
@@ -568,23 +590,39 @@ impl OwnFilter {
     }
 }
 
-/// The daemon's process.
+/// The daemon's process, and whether it is sealed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Keeper {
-    /// Its number in the initial pid namespace; 0 if there is none.
+    /// Its number in the initial pid namespace; 0 if there is none. While sealed the programs write it, and nobody else.
     pub process: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Not 0 while sealed: then nobody but the daemon changes what is the enforcer's own.
+    pub sealed: u32,
     /// When it started, in [`Keeper::TICK`]s since boot: numbers are given out again.
     pub started: u64,
     /// Address of its credentials, noted by the programs.
     pub credentials: u64,
+    /// When it was sealed, in nanoseconds since boot; tells this seal from all others. 0 if it is not.
+    pub since: u64,
+    /// Version of the bundle in force, while sealed. No older one is taken.
+    pub version: u64,
+    /// SHA-256 of the statement that sealed.
+    pub statement: [u8; 32],
+    /// SHA-256 of the anchors that were trusted then. While sealed no others are.
+    pub anchors: [u8; 32],
+    /// SHA-256 of the daemon's settings then. A successor has the same.
+    pub settings: [u8; 32],
 }
 
 impl Keeper {
     /// Nanoseconds of the unit in which `/proc/PID/stat` says when a process started (`USER_HZ`, ABI).
     pub const TICK: u64 = 10_000_000;
+
+    /// Whether it is sealed in.
+    #[must_use]
+    pub const fn is_sealed(&self) -> bool {
+        self.sealed != 0
+    }
 }
 
 crate::codes::codes! {
@@ -624,12 +662,12 @@ const _: () = {
     assert!(size_of::<PortSpan>() == 8);
     assert!(size_of::<PortRange>() == 16);
     assert!(size_of::<Binding>() == 12);
-    assert!(size_of::<Label>() == 128);
+    assert!(size_of::<Label>() == 136);
     assert!(size_of::<AllowedAddress>() == 40);
     assert!(size_of::<SocketLabel>() == 16);
     assert!(size_of::<OwnKey>() == 16);
     assert!(8 * size_of::<OwnFilter>() == OwnFilter::BITS as usize);
-    assert!(size_of::<Keeper>() == 24);
+    assert!(size_of::<Keeper>() == 136);
     assert!(Counter::ALL.len() <= COUNTERS as usize);
 };
 

@@ -207,6 +207,10 @@ fields! {
     MountMountpoint => "mount"."mnt_mountpoint",
     /// `struct mnt_namespace *`.
     MountNs => "mount"."mnt_ns",
+    /// `int`: its number, while it is there.
+    MountId => "mount"."mnt_id",
+    /// `int`: the group of mounts that what is mounted below propagates to; 0 if there is none.
+    MountGroup => "mount"."mnt_group_id",
     /// `struct dentry *`, root of the mounted tree.
     MountRoot => "mount"."mnt.mnt_root",
     /// The same, seen from the part of a mount that hooks get.
@@ -219,6 +223,8 @@ fields! {
     BprmArgc => "linux_binprm"."argc",
     /// `int`: how many environment variables follow them.
     BprmEnvc => "linux_binprm"."envc",
+    /// `unsigned int`: what makes the start unsafe, `LSM_UNSAFE_*`.
+    BprmUnsafe => "linux_binprm"."unsafe",
     /// The kernel is only asked whether it would start the file (`AT_EXECVE_CHECK`, since 6.14).
     BprmIsCheck => "linux_binprm"."is_check" as OptionalBit,
     /// `struct pid *` that the file signals, where the file holds its owner (before 6.12).
@@ -297,6 +303,8 @@ fields! {
     TaskComm => "task_struct"."comm",
     /// `struct mm_struct *`.
     TaskMm => "task_struct"."mm",
+    /// `int`: whether system calls are filtered.
+    TaskSeccompMode => "task_struct"."seccomp.mode",
     /// `u32`: how the task entered the kernel.
     TaskThreadStatus => "task_struct"."thread_info.status",
     /// `unsigned int`.

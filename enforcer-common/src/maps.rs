@@ -44,7 +44,7 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const OWN: &str = "OWN";
 /// Array of one [`crate::abi::OwnFilter`], which has every inode that is in [`OWN`]. Written by user space.
 pub const OWN_FILTER: &str = "OWN_FILTER";
-/// Array of one [`crate::abi::Keeper`]. Written by the daemon, but for the credentials.
+/// Array of one [`crate::abi::Keeper`]. Written by the daemon, but for the credentials, and while sealed who it is.
 pub const KEEPER: &str = "KEEPER";
 
 /// Every map that is pinned.
@@ -80,8 +80,11 @@ pub const DIRECT_CONTROL: Direct =
 /// [`ATTACHES`].
 pub const DIRECT_ATTACHES: Direct =
     Direct { name: ATTACHES, marker: 0x7ead_d0c0_7ead_0002, size: size_of::<u32>() };
+/// [`KEEPER`].
+pub const DIRECT_KEEPER: Direct =
+    Direct { name: KEEPER, marker: 0x7ead_d0c0_7ead_0003, size: size_of::<crate::abi::Keeper>() };
 /// All of them.
-pub const DIRECT: &[Direct] = &[DIRECT_CONTROL, DIRECT_ATTACHES];
+pub const DIRECT: &[Direct] = &[DIRECT_CONTROL, DIRECT_ATTACHES, DIRECT_KEEPER];
 
 /// Read-only global: `u64`, the address of the kernel's `rename_lock`, a sequence lock.
 pub const RENAME_LOCK: &str = "RENAME_LOCK";

@@ -5,7 +5,7 @@
 use enforcer_common::{
     abi::Counter,
     decide::{self, Request, Text},
-    event::{EVENT_MAX, HEADER_LEN, MAGIC, ObjectKind, flag},
+    event::{EVENT_MAX, EventHeader, HEADER_LEN, MAGIC, ObjectKind, flag},
     field::Field,
     hook::{Hook, Privilege},
     net::socket_class,
@@ -18,8 +18,9 @@ use crate::{
     kernel::{self, Raw, Typed},
     maps::EVENTS,
     name::{self, Name, Place, Pointer, Scratch, Span},
+    own,
     subject::{self, Asker, Claim, Subject},
-    tables::count,
+    tables::{Maps, count},
 };
 
 /// `-EPERM`.
@@ -46,6 +47,15 @@ pub fn refused_blindly() -> i32 {
 
 /// The hook has no objection.
 pub const PASS: i32 = 0;
+
+/// What no hook returns: the task is the host's. Opaque to the compiler, like [`refused`].
+#[inline(always)]
+fn is_hosts() -> i32 {
+    let answer: i64;
+    // SAFETY: loads a constant.
+    unsafe { core::arch::asm!("{answer} = 1", answer = out(reg) answer, options(pure, nomem, nostack)) };
+    answer as i32
+}
 
 /// What a hook body works with.
 pub type Ask<'a> = Request<'a, Name>;
@@ -105,6 +115,52 @@ impl Point {
                 if subject.entering { PASS } else { body(&subject) }
             },
         )
+    }
+
+    /// As [`Point::judge`], at a point that is about what is the enforcer's own. While the daemon is sealed in, the host
+    /// and launchers are refused what `is_sealed_in` says.
+    #[inline(always)]
+    pub fn judge_own(
+        self,
+        is_sealed_in: impl FnOnce() -> bool,
+        about: About,
+        body: impl FnOnce(&Subject) -> i32,
+    ) -> i32 {
+        self.judge_own_unless(|_| false, is_sealed_in, about, body)
+    }
+
+    /// The same, but for what is allowed already.
+    #[inline(always)]
+    pub fn judge_own_unless(
+        self,
+        is_allowed: impl FnOnce(Claim<'_>) -> bool,
+        is_sealed_in: impl FnOnce() -> bool,
+        about: About,
+        body: impl FnOnce(&Subject) -> i32,
+    ) -> i32 {
+        let asker = Asker::current();
+        if !asker.is_host() {
+            if asker.claims(is_allowed) {
+                return PASS;
+            }
+            let verdict = asker.stand(is_hosts, refused_blindly, |subject| {
+                if subject.entering { is_hosts() } else { body(&subject) }
+            });
+            if verdict <= PASS {
+                return verdict;
+            }
+        }
+        if !own::is_sealed() || !is_sealed_in() || own::is_keeper(kernel::current()) {
+            return PASS;
+        }
+        self.refuse_host(about)
+    }
+
+    /// Refuses the host something of the enforcer's own.
+    #[inline(always)]
+    pub fn refuse_host(self, about: About) -> i32 {
+        report_host(about.at(self));
+        refused()
     }
 
     /// Decides and concludes.
@@ -247,6 +303,67 @@ impl Point {
     }
 }
 
+/// What the host wanted of the enforcer's own, in a word that a function can be handed.
+#[derive(Clone, Copy)]
+pub struct About(u64);
+
+impl About {
+    /// Rights on a file.
+    #[inline(always)]
+    pub const fn file(needed: Rights) -> Self {
+        Self((ObjectKind::Unnamed.code() as u64) << 16 | (needed.0 as u64) << 32)
+    }
+
+    /// A privileged door.
+    #[inline(always)]
+    pub const fn door(privilege: Privilege) -> Self {
+        Self((ObjectKind::Privilege.code() as u64) << 16 | (privilege.code() as u64) << 24)
+    }
+
+    /// Executable memory.
+    #[inline(always)]
+    pub const fn memory() -> Self {
+        Self((ObjectKind::Memory.code() as u64) << 16)
+    }
+
+    #[inline(always)]
+    const fn at(self, point: Point) -> u64 {
+        self.0 | point.hook.code() as u64 | (point.family.code() as u64) << 8
+    }
+}
+
+/// Counts and reports that the host was refused something of the enforcer's own, where there is no policy to report under.
+///
+/// A global function, see "Verifier facts" in `ARCHITECTURE.md`; the result means nothing.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn report_host(about: u64) -> u32 {
+    count(Counter::Denied);
+    let fill = |header: *mut EventHeader| {
+        let [hook, family, kind, detail, needed, more, ..] = about.to_le_bytes();
+        // SAFETY: as in `write_event`.
+        unsafe {
+            (*header).generation = Maps::in_force().generation;
+            (*header).slot = 0;
+            (*header).incarnation = 0;
+            (*header).hook = hook;
+            (*header).family = family;
+            (*header).mode = Mode::Enforce.code();
+            (*header).reason = Reason::Protected.code();
+            (*header).fault = Fault::None.code();
+            (*header).object = kind;
+            (*header).needed = u16::from_le_bytes([needed, more]);
+            (*header).detail = u32::from(detail);
+            (*header).port = 0;
+            (&raw mut (*header).address).cast::<[u64; 2]>().write_unaligned([0; 2]);
+        }
+    };
+    if write_event(None, flag::REFUSED, false, fill).is_err() {
+        count(Counter::EventsLost);
+    }
+    0
+}
+
 /// What an event says about the request.
 struct Report {
     point: Point,
@@ -351,15 +468,45 @@ fn conclude_in(subject: &Subject, report: &Report, mode: Mode) -> i32 {
     if outcome.refuse { refused() } else { PASS }
 }
 
-/// Writes the record below the object's name in scratch memory and sends it.
+/// Sends a report.
 #[inline(never)]
 fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result<(), Fault> {
-    let scratch = name::scratch()?;
-    let name = report.name.unwrap_or_else(|| Name::empty(scratch));
     let mut flags = if refused { flag::REFUSED } else { 0 };
     if subject.entering {
         flags |= flag::ENTERING;
     }
+    let is_content = matches!(report.kind, ObjectKind::Content);
+    write_event(report.name, flags, is_content, |header| {
+        // SAFETY: as in `write_event`.
+        unsafe {
+            (*header).generation = subject.maps.generation;
+            (*header).slot = subject.slot;
+            (*header).incarnation = subject.incarnation;
+            (*header).hook = report.point.hook.code();
+            (*header).family = report.point.family.code();
+            (*header).mode = mode.code();
+            (*header).reason = report.decision.reason.code();
+            (*header).fault = report.decision.fault.code();
+            (*header).object = report.kind.code();
+            (*header).needed = report.needed;
+            (*header).detail = report.detail;
+            (*header).port = report.port;
+            (&raw mut (*header).address).cast::<[u64; 2]>().write_unaligned(report.address);
+        }
+    })
+}
+
+/// Writes the record below the object's name in scratch memory and sends it. `fill` writes what the decision was.
+#[inline(always)]
+fn write_event(
+    name: Option<Name>,
+    flags: u32,
+    is_content: bool,
+    fill: impl FnOnce(*mut EventHeader),
+) -> Result<(), Fault> {
+    let scratch = name::scratch()?;
+    let name = name.unwrap_or_else(|| Name::empty(scratch));
+    let mut flags = flags;
     let before = name.start();
     let exe = write_exe(before);
     flags |= (exe >> 32) as u32;
@@ -379,34 +526,22 @@ fn send(subject: &Subject, report: &Report, mode: Mode, refused: bool) -> Result
         (*header).magic = MAGIC;
         (*header).flags = flags;
         (*header).boot_ns = kernel::boot_ns();
-        (*header).generation = subject.maps.generation;
         (*header).cgroup = kernel::cgroup_id();
-        (*header).slot = subject.slot;
-        (*header).incarnation = subject.incarnation;
         (*header).pid = (ids >> 32) as u32;
         (*header).tid = ids as u32;
         (*header).ppid = parent.get::<u32>(Field::TaskTgid);
         (*header).uid = kernel::uid();
-        (*header).hook = report.point.hook.code();
-        (*header).family = report.point.family.code();
-        (*header).mode = mode.code();
-        (*header).reason = report.decision.reason.code();
-        (*header).fault = report.decision.fault.code();
-        (*header).object = report.kind.code();
         (*header).exe_len = exe_len as u16;
         (*header).name_len = name_len as u16;
-        (*header).needed = report.needed;
-        (*header).detail = report.detail;
-        (*header).port = report.port;
         (*header).reserved = 0;
-        (&raw mut (*header).address).cast::<[u64; 2]>().write_unaligned(report.address);
-        if matches!(report.kind, ObjectKind::Content) {
+        if is_content {
             digest.copy_to((&raw mut (*header).digest).cast(), 32)?;
             verity.copy_to((&raw mut (*header).fsverity).cast(), 32)?;
         }
         task.embedded(Field::TaskComm).copy_to((&raw mut (*header).comm).cast(), 16)?;
         parent.embedded(Field::TaskComm).copy_to((&raw mut (*header).parent_comm).cast(), 16)?;
     }
+    fill(header);
     let size = HEADER_LEN + exe_len + name_len;
     if size > EVENT_MAX {
         return Err(Fault::Scratch);

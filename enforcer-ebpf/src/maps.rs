@@ -15,13 +15,14 @@ use aya_ebpf::{
 };
 use enforcer_common::{
     abi::{Binding, Keeper, Label, OwnFilter, OwnKey, SocketLabel},
-    maps::DIRECT_ATTACHES,
+    maps::{DIRECT_ATTACHES, DIRECT_KEEPER},
 };
 
 use crate::policy_maps::DirectMap;
 pub use crate::policy_maps::{ARENA, CONTROL, COUNTERS, EXACT, HEADS, PINS, PORTS, PREFIXES, PrefixData};
 
 pub static ATTACHES: DirectMap<u32, { DIRECT_ATTACHES.marker }> = DirectMap::new();
+pub static KEEPER: DirectMap<Keeper, { DIRECT_KEEPER.marker }> = DirectMap::new();
 
 #[map]
 pub static BINDINGS: HashMap<u64, Binding> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
@@ -31,8 +32,6 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 pub static OWN: HashMap<OwnKey, u32> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
 #[map]
 pub static OWN_FILTER: Array<OwnFilter> = Array::with_max_entries(1, 0);
-#[map]
-pub static KEEPER: Array<Keeper> = Array::with_max_entries(1, 0);
 #[btf_map]
 pub static LABELS: TaskStorage<Label> = TaskStorage::new();
 #[map]

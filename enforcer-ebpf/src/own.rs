@@ -13,9 +13,10 @@ use enforcer_common::{
 };
 
 use crate::{
-    control::Point,
+    control::{About, Point},
     kernel::{self, Raw, Typed},
     maps::{KEEPER, OWN, OWN_FILTER},
+    subject,
 };
 
 /// How many levels, the object's own included, are looked at. The loader lists every directory of ours that is deeper.
@@ -108,11 +109,17 @@ pub fn holds_file(file: Typed) -> bool {
 #[inline(never)]
 fn is_shown_in_ours(inode: Typed) -> bool {
     // What cannot be read is taken for ours.
-    lies_in_ours(inode.raw()).unwrap_or(true)
+    lies_in(inode.raw(), own::WHOLE | own::RECORD).unwrap_or(true)
+}
+
+/// The same of a directory that nobody opens while sealed.
+#[inline(never)]
+fn is_shown_in_closed(inode: Typed) -> bool {
+    lies_in(inode.raw(), own::CLOSED).unwrap_or(true)
 }
 
 #[inline(always)]
-fn lies_in_ours(inode: Raw) -> Result<bool, Fault> {
+fn lies_in(inode: Raw, how: u32) -> Result<bool, Fault> {
     if !kernel::has(Field::InodeAliases) || !kernel::has(Field::DentryAlias) {
         return Ok(false);
     }
@@ -122,7 +129,7 @@ fn lies_in_ours(inode: Raw) -> Result<bool, Fault> {
     }
     let mut at = Raw(first).container(Field::DentryAlias);
     for _ in 0..LEVELS {
-        if bits_at(at)? & (own::WHOLE | own::RECORD) != 0 {
+        if bits_at(at)? & how != 0 {
             return Ok(true);
         }
         at = at.follow(Field::DentryParent)?;
@@ -149,37 +156,51 @@ fn process_of(inode: Raw) -> Result<bool, Fault> {
     if task.is_null() {
         return Ok(false);
     }
-    let Some(keeper) = KEEPER.get(0) else { return Ok(false) };
-    if keeper.process == 0 || task.get::<u32>(Field::TaskTgid)? != keeper.process {
+    let (process, began) = registered();
+    if process == 0 || task.get::<u32>(Field::TaskTgid)? != process {
         return Ok(false);
     }
     let started = task.follow(Field::TaskGroupLeader)?.get::<u64>(Field::TaskStarted)?;
-    Ok(started / Keeper::TICK == keeper.started)
+    Ok(started / Keeper::TICK == began)
+}
+
+/// The process that is the daemon, and when it started.
+#[inline(always)]
+fn registered() -> (u32, u64) {
+    let keeper = KEEPER.address();
+    // SAFETY: a live map value. Volatile, because user space and other programs write it.
+    unsafe {
+        ((&raw const (*keeper).process).read_volatile(), (&raw const (*keeper).started).read_volatile())
+    }
 }
 
 /// Whether a task is one of the daemon's.
 #[inline(always)]
 pub fn is_keeper(task: Typed) -> bool {
-    let Some(keeper) = KEEPER.get(0) else { return false };
-    keeper.process != 0
-        && task.get::<u32>(Field::TaskTgid) == keeper.process
-        && task.follow(Field::TaskGroupLeader).get::<u64>(Field::TaskStarted) / Keeper::TICK == keeper.started
+    let (process, began) = registered();
+    process != 0
+        && task.get::<u32>(Field::TaskTgid) == process
+        && task.follow(Field::TaskGroupLeader).get::<u64>(Field::TaskStarted) / Keeper::TICK == began
 }
 
 /// Whether these are the daemon's credentials.
 #[inline(always)]
 pub fn are_keepers(credentials: Typed) -> bool {
-    KEEPER.get(0).is_some_and(|keeper| keeper.process != 0 && keeper.credentials == credentials.raw().0)
+    // SAFETY: as in `registered`.
+    let noted = unsafe { (&raw const (*KEEPER.address()).credentials).read_volatile() };
+    registered().0 != 0 && noted == credentials.raw().0
 }
 
 /// Notes the daemon's credentials. One hook tells no more than those of the task that it is about.
 #[inline(always)]
 pub fn note_credentials() {
-    let Some(keeper) = KEEPER.get_ptr_mut(0) else { return };
     let task = kernel::current();
     if is_keeper(task) {
-        // SAFETY: a live element of the map; one aligned store.
-        unsafe { (&raw mut (*keeper).credentials).write_volatile(task.follow(Field::TaskRealCred).raw().0) };
+        // SAFETY: a live map value; one aligned store.
+        unsafe {
+            (&raw mut (*KEEPER.address()).credentials)
+                .write_volatile(task.follow(Field::TaskRealCred).raw().0);
+        }
     }
 }
 
@@ -189,9 +210,201 @@ pub fn is_object(kind: OwnKind, id: u32) -> bool {
     listed(kind, 0, u64::from(id)) != 0
 }
 
-/// A privileged door: opened by the policy, but never to what is ours.
+/// A privileged door: opened by the policy, but never to what is ours; while sealed neither to the host.
 #[inline(always)]
-pub fn privilege(hook: Hook, privilege: Privilege, is_ours: impl FnOnce() -> bool) -> i32 {
+pub fn privilege(
+    hook: Hook,
+    privilege: Privilege,
+    is_ours: impl FnOnce() -> bool,
+    is_sealed_in: impl FnOnce() -> bool,
+) -> i32 {
     let point = Point::new(hook, Family::Privilege);
-    point.judge(|subject| point.owned(is_ours()).decide(subject, &Request::Privilege(privilege)))
+    point.judge_own(is_sealed_in, About::door(privilege), |subject| {
+        point.owned(is_ours()).decide(subject, &Request::Privilege(privilege))
+    })
+}
+
+/// Whether the daemon is sealed in: then nobody but it changes what is ours, the host's root included.
+#[inline(always)]
+pub fn is_sealed() -> bool {
+    // SAFETY: as in `registered`.
+    unsafe { (&raw const (*KEEPER.address()).sealed).read_volatile() != 0 }
+}
+
+/// Which seal that is.
+#[inline(always)]
+pub fn seal() -> u64 {
+    // SAFETY: as in `registered`.
+    unsafe { (&raw const (*KEEPER.address()).since).read_volatile() }
+}
+
+/// How an object is sealed in, or a directory that it lies in. What is offered to the host is not, but for the directory
+/// where it is.
+#[inline(always)]
+fn sealed_bits(dentry: Typed) -> u32 {
+    let mut held = bits(dentry) & (own::WHOLE | own::RECORD | own::CODE | own::CLOSED);
+    let mut at = dentry.follow(Field::DentryParent);
+    for _ in 1..LEVELS {
+        let bits = bits(at);
+        if bits & own::OFFERED != 0 {
+            break;
+        }
+        held |= bits & (own::WHOLE | own::RECORD | own::CLOSED);
+        at = at.follow(Field::DentryParent);
+    }
+    held
+}
+
+/// Whether the host may not change the object while sealed.
+///
+/// Out of line, like all that is asked for the host: those under a policy need the stack.
+#[inline(never)]
+pub fn is_sealed_in(dentry: Typed) -> bool {
+    sealed_bits(dentry) != 0
+}
+
+/// The same of what somebody would make, move or remove: then the way to it counts, too.
+#[inline(never)]
+pub fn is_sealed_in_or_leads_there(dentry: Typed) -> bool {
+    bits(dentry) & own::WAY != 0 || sealed_bits(dentry) != 0
+}
+
+/// Whether the host may not open a file while sealed, for what it is opened for.
+#[inline(never)]
+pub fn is_open_sealed(file: Typed) -> bool {
+    const O_TRUNC: u32 = 0o1_000;
+    let dentry = file.follow(Field::FileDentry);
+    let writes = file.get::<u32>(Field::FileMode) & FMODE_WRITE != 0
+        || file.get::<u32>(Field::FileFlags) & O_TRUNC != 0;
+    let held = sealed_bits(dentry);
+    let inode = file.follow(Field::FileInode);
+    let is_apart = dentry.follow(Field::DentryInode).as_ptr() != inode.as_ptr();
+    if !writes {
+        let is_closed = held & own::CLOSED != 0 || (is_apart && is_shown_in_closed(inode));
+        return is_closed && !subject::is_vouched(kernel::current());
+    }
+    if held != 0 {
+        return true;
+    }
+    if is_apart {
+        return is_shown_in_ours(inode);
+    }
+    is_control_sealed(dentry) || is_about_keeper(inode)
+}
+
+/// Whether a file controls the cgroups of the daemon in a way that is not the service manager's daily work: of the daemon's own
+/// all but who is in it, of those above what ends or holds everything below.
+#[inline(always)]
+fn is_control_sealed(dentry: Typed) -> bool {
+    let bits = bits(dentry.follow(Field::DentryParent));
+    if bits & own::CONTROLS == 0 {
+        return false;
+    }
+    // What cannot be read is taken for the worst.
+    let Ok(front) = dentry.follow(Field::DentryName).raw().load::<u64>() else { return true };
+    let name = (front, dentry.get::<u32>(Field::DentryNameLen));
+    let is = |front: &[u8; 8], len: u32| name == (u64::from_ne_bytes(*front), len);
+    if bits & own::HOME != 0 {
+        return !is(b"cgroup.p", 12) && !is(b"cgroup.t", 14);
+    }
+    is(b"cgroup.k", 11) || is(b"cgroup.f", 13)
+}
+
+/// Whether a mount leads to what is ours, or propagates to one that does.
+#[inline(always)]
+fn is_mount_sealed(mount: Raw) -> Result<bool, Fault> {
+    let number = u64::from(mount.get::<u32>(Field::MountId)?);
+    Ok(listed(OwnKind::Mount, 0, number) != 0 || is_group_sealed(mount)?)
+}
+
+#[inline(always)]
+fn is_group_sealed(mount: Raw) -> Result<bool, Fault> {
+    let group = u64::from(mount.get::<u32>(Field::MountGroup)?);
+    Ok(group != 0 && listed(OwnKind::Group, 0, group) != 0)
+}
+
+/// Whether something that is mounted at this path would hide what is ours from the host.
+#[inline(never)]
+pub fn is_place_sealed(path: Typed) -> bool {
+    let mount = path.follow(Field::PathMnt).raw().container(Field::MountVfs);
+    is_sealed_in_or_leads_there(path.follow(Field::PathDentry)) && is_mount_sealed(mount).unwrap_or(true)
+}
+
+/// Whether the host's way to what is ours would be gone with this mount. In namespaces of its own everybody unmounts what it
+/// likes, as long as that does not propagate.
+#[inline(never)]
+pub fn is_mount_held(mount: Typed) -> bool {
+    try_is_mount_held(mount).unwrap_or(true)
+}
+
+#[inline(always)]
+fn try_is_mount_held(mount: Typed) -> Result<bool, Fault> {
+    let at = mount.raw().container(Field::MountVfs);
+    let number = u64::from(at.get::<u32>(Field::MountId)?);
+    if listed(OwnKind::Mount, 0, number) != 0 {
+        return Ok(true);
+    }
+    let root = mount.follow(Field::VfsmountRoot);
+    Ok((bits(root) & own::WAY != 0 || sealed_bits(root) != 0)
+        && is_group_sealed(at.follow(Field::MountParent)?)?)
+}
+
+/// Whether the host may not have this descriptor of a map while sealed. Whoever runs the daemon's program may read; and if it
+/// asks for the door, it is the daemon from then on.
+#[inline(never)]
+pub fn is_map_sealed(id: u32, mode: u32) -> bool {
+    let bits = listed(OwnKind::Map, 0, u64::from(id));
+    if bits == 0 {
+        return false;
+    }
+    let task = kernel::current();
+    if !subject::is_vouched(task) {
+        return true;
+    }
+    if mode & FMODE_WRITE == 0 {
+        return false;
+    }
+    if bits & own::DOOR == 0 || !subject::in_host_mount_namespace().unwrap_or(false) {
+        return true;
+    }
+    register(task);
+    false
+}
+
+/// Makes the process of a task the daemon.
+#[inline(always)]
+fn register(task: Typed) {
+    let started = task.follow(Field::TaskGroupLeader).get::<u64>(Field::TaskStarted) / Keeper::TICK;
+    let keeper = KEEPER.address();
+    // SAFETY: a live map value; aligned stores. In this order nobody is the daemon meanwhile who is not.
+    unsafe {
+        (&raw mut (*keeper).process).write_volatile(0);
+        (&raw mut (*keeper).credentials).write_volatile(0);
+        (&raw mut (*keeper).started).write_volatile(started);
+        (&raw mut (*keeper).process).write_volatile(task.get::<u32>(Field::TaskTgid));
+    }
+}
+
+/// Whether a task may not be touched by the host while sealed: the daemon's, or who may become it.
+#[inline(always)]
+pub fn is_task_sealed(task: Typed) -> bool {
+    is_keeper(task) || subject::is_vouched(task)
+}
+
+/// Whether a file is one that a successor of the daemon may map as code.
+#[inline(never)]
+pub fn is_code(file: Typed) -> bool {
+    let inode = file.follow(Field::FileInode);
+    inode_bits(inode) & (own::CODE | own::PROGRAM) != 0
+}
+
+/// Whether a file is the daemon's program.
+#[inline(always)]
+pub fn is_program(file: Typed) -> bool {
+    inode_bits(file.follow(Field::FileInode)) & own::PROGRAM != 0
+}
+
+#[inline(always)]
+fn inode_bits(inode: Typed) -> u32 {
+    listed_inode(inode.follow(Field::InodeSb).get(Field::SbDevice), inode.get(Field::InodeNumber))
 }

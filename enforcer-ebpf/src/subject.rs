@@ -21,6 +21,7 @@ use enforcer_common::{
 
 use crate::{
     cache,
+    control::{About, PASS, Point, refused_blindly},
     kernel::{self, Raw, Typed},
     maps::{ATTACHES, BINDINGS, CONTROL, KEPT, LABELS},
     name::{self, Place, Pointer, Scratch},
@@ -361,7 +362,10 @@ extern "C" fn adopt(generation: u64) -> u32 {
         // Without storage nothing can stick. A task outside every workload is none of our business; one inside is
         // refused by its caller.
         if let Some(label) = kernel::task_storage(&LABELS, task, true) {
+            // Fresh storage is zero.
+            let vouched = if label.state == State::Host.code() { label.vouched } else { 0 };
             renew(label, UNBOUND, State::Host, epoch, launcher);
+            label.vouched = vouched;
         }
         return ADOPTED_HOST;
     }
@@ -453,6 +457,7 @@ fn renew(label: &mut Label, binding: Binding, state: State, epoch: u32, program:
     label.inherited = 1;
     label.probing = 0;
     label.looked = 0;
+    label.vouched = 0;
     let [over_tcp, over_others] = &mut label.allowed;
     over_tcp.generation = 0;
     over_others.generation = 0;
@@ -567,8 +572,79 @@ pub fn note_launcher(file: Typed) -> bool {
         Ok(Launcher::Nameless) if runs == program::LAUNCHER => program::NEXT_LAUNCHER | program::NEXT_COPY,
         _ => 0,
     };
-    label.program = label.program & !program::STARTS_LAUNCHER | next;
+    label.program = label.program & !(program::STARTS_LAUNCHER | program::NEXT_KEEPER) | next;
     next != 0
+}
+
+/// Notes that a task of the host starts the daemon's program while it is sealed in, so that nobody can interfere: untraced,
+/// with a root directory of its own, no filter on system calls that could answer for the kernel, and the host's files.
+/// Refuses the daemon itself another program.
+///
+/// Out of line, for the stack's sake.
+#[inline(never)]
+pub fn note_keeper(bprm: Typed, file: Typed) -> i32 {
+    /// `LSM_UNSAFE_SHARE` and `LSM_UNSAFE_PTRACE`, in the kernel since 2.5.
+    const UNSAFE: u32 = 1 | 2;
+    let task = kernel::current();
+    if own::is_keeper(task) {
+        return refused_blindly();
+    }
+    if own::is_program(file)
+        && bprm.get::<u32>(Field::BprmUnsafe) & UNSAFE == 0
+        && task.get::<u32>(Field::TaskSeccompMode) == 0
+        && sees_what_the_host_sees().unwrap_or(false)
+        && let Some(label) = kernel::task_storage(&LABELS, task, false)
+    {
+        label.program |= program::NEXT_KEEPER;
+    }
+    PASS
+}
+
+/// Whether the current task is in the host's mount namespace, with the first process's root directory.
+#[inline(always)]
+fn sees_what_the_host_sees() -> Result<bool, Fault> {
+    let fs = kernel::current().follow(Field::TaskFs).raw();
+    let hosts = kernel::first_process()?.follow(Field::TaskFs)?;
+    Ok(in_host_mount_namespace()?
+        && fs.follow(Field::FsRootDentry)? == hosts.follow(Field::FsRootDentry)?
+        && fs.follow(Field::FsRootMnt)? == hosts.follow(Field::FsRootMnt)?)
+}
+
+/// Whether a task runs nothing but the daemon's code, under this very seal: see [`Label::vouched`].
+#[inline(always)]
+pub fn is_vouched(task: Typed) -> bool {
+    if !own::is_sealed() {
+        return false;
+    }
+    kernel::task_storage(&LABELS, task, false)
+        .is_some_and(|label| label.state == State::Host.code() && label.vouched == own::seal())
+}
+
+/// Whether the current task may map nothing but the daemon's code, or is vouched for no longer.
+#[inline(always)]
+pub fn is_held_to_code() -> bool {
+    own::is_sealed() && is_keepers()
+}
+
+/// Out of line: nobody else need have the stack for it.
+#[inline(never)]
+fn is_keepers() -> bool {
+    let task = kernel::current();
+    own::is_keeper(task) || is_vouched(task)
+}
+
+/// What becomes of a task that maps other code than the daemon's: the daemon is refused, others go on and are vouched for no
+/// longer.
+#[inline(never)]
+pub fn leave_code(point: Point) -> i32 {
+    let task = kernel::current();
+    if let Some(label) = kernel::task_storage(&LABELS, task, false) {
+        label.vouched = 0;
+    }
+    if !own::is_keeper(task) {
+        return PASS;
+    }
+    point.refuse_host(About::memory())
 }
 
 /// What a file is to somebody who asks for launchers.
@@ -781,7 +857,9 @@ fn commit(label: &mut Label) {
         return;
     }
     let starts = label.program & program::STARTS_LAUNCHER;
-    label.program &= !(program::RUNS_LAUNCHER | program::STARTS_LAUNCHER);
+    let is_keepers = label.program & program::NEXT_KEEPER != 0;
+    label.program &= !(program::RUNS_LAUNCHER | program::STARTS_LAUNCHER | program::NEXT_KEEPER);
+    label.vouched = if is_keepers && own::is_sealed() { own::seal() } else { 0 };
     if label.state == State::Entering.code() && label.arming != 0 {
         label.state = State::Armed.code();
         label.arming = 0;

@@ -183,6 +183,12 @@ pub struct Mount {
     pub point: PathBuf,
     /// The number of its file system, as the kernel keeps it.
     pub device: u32,
+    /// Its own number.
+    pub id: u32,
+    /// The group of mounts that it propagates to; 0 if there is none.
+    pub group: u32,
+    /// Which file system it is.
+    pub kind: String,
 }
 
 /// The mounts of our namespace, in the order in which they were made.
@@ -196,10 +202,14 @@ pub fn mounts() -> io::Result<Vec<Mount>> {
 fn mount(line: &str) -> Option<Mount> {
     /// `MINORBITS`.
     const MINOR_BITS: u32 = 20;
-    let mut words = line.split(' ').skip(2);
-    let (major, minor) = words.next()?.split_once(':')?;
+    let (mount, file_system) = line.split_once(" - ")?;
+    let mut words = mount.split(' ');
+    let id = words.next()?.parse().ok()?;
+    let (major, minor) = words.nth(1)?.split_once(':')?;
     let device = major.parse::<u32>().ok()? << MINOR_BITS | minor.parse::<u32>().ok()?;
-    Some(Mount { point: unescape(words.nth(1)?).into(), device })
+    let point = unescape(words.nth(1)?).into();
+    let group = words.find_map(|word| word.strip_prefix("shared:")).map_or(Some(0), |id| id.parse().ok())?;
+    Some(Mount { point, device, id, group, kind: file_system.split(' ').next()?.to_owned() })
 }
 
 /// Undoes the octal escapes of mountinfo for the characters that it escapes.
@@ -282,8 +292,17 @@ mod tests {
         assert_eq!(mount_point(info, "cgroup2").as_deref(), Some("/sys/fs/cgroup two"));
         assert_eq!(mount_point(info, "bpf"), None);
         let found: Vec<_> = info.lines().filter_map(mount).collect();
-        assert_eq!(found[1], Mount { point: "/sys/fs/cgroup two".into(), device: 28 });
-        assert_eq!(mount("40 1 8:17 / /mnt rw - ext4 /dev/sdb1 rw").unwrap().device, 8 << 20 | 17);
+        let expected = Mount {
+            point: "/sys/fs/cgroup two".into(),
+            device: 28,
+            id: 32,
+            group: 9,
+            kind: "cgroup2".into(),
+        };
+        assert_eq!(found[1], expected);
+        let other = mount("40 1 8:17 / /mnt rw master:3 - ext4 /dev/sdb1 rw").unwrap();
+        assert_eq!((other.device, other.group, other.kind.as_str()), (8 << 20 | 17, 0, "ext4"));
+        assert_eq!(mount("40 1 8:17 / /mnt rw shared:x - ext4 /dev/sdb1 rw"), None);
     }
 
     #[test]

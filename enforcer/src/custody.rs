@@ -6,10 +6,12 @@ use std::{path::Path, time::SystemTime};
 
 use crate::{
     admission::{
-        Alarm, Enrolled, Measured, Measurements, Platform as _, Refusal, Standing, recheck, records,
+        Alarm, Enrolled, Measured, Measurements, Platform as _, Refusal, Report as Admission, Standing,
+        recheck, records,
     },
     bundle::{
-        anchors::{Anchors, OnRefuse},
+        anchors::{Anchors, OnRefuse, TpmMode},
+        statement::Seal,
         verify::{Candidate, Trust},
     },
     events::{
@@ -22,8 +24,10 @@ use crate::{
         install::{Desired, rehearse, rehearse_first},
         load::available_hooks,
         maps::{BpfMaps, Sizes},
+        own::{self, Place},
         pin::Pins,
-        probe::Root,
+        probe::{Root, is_locked_down},
+        seal::{self, SealError, Terms},
         state::StateFile,
         support,
     },
@@ -114,6 +118,107 @@ fn break_glass_in_use(
             None
         }
     }
+}
+
+/// What the daemon has, and nobody else, to seal the machine with.
+#[derive(Clone, Copy, Debug)]
+pub struct Sealer<'a> {
+    /// Where BPF objects are pinned.
+    pub pins: &'a Pins,
+    /// What is the enforcer's own.
+    pub places: &'a [Place],
+    /// SHA-256 of the daemon's settings.
+    pub settings: [u8; 32],
+}
+
+/// Puts in force what was taken, keeps a copy, and notes what later checks compare with. Seals the machine or unseals it, if
+/// that was signed.
+///
+/// # Errors
+/// [`SessionError`]. After one, what was in force still is.
+pub fn put_and_seal(
+    session: &mut Session,
+    intake: &Intake,
+    taken: &Taken,
+    launchers: &[String],
+    occasion: &str,
+    sealer: &Sealer<'_>,
+    report: Report<'_>,
+) -> Result<Put, SessionError> {
+    let denies = taken.policies.iter().any(|policy| *policy.trust() == Trust::DenyAll);
+    if taken.report.is_none() && !denies && seal::is_sealed(sealer.pins) {
+        return Err(SessionError::Sealed);
+    }
+    let put = put(session, intake, taken, launchers, occasion, report)?;
+    if let Some(admitted) = &taken.report
+        && let Err(error) = follow_seal(intake, admitted, sealer)
+    {
+        let asked = if admitted.seal == Some(Seal::On) { "sealed" } else { "unsealed" };
+        tracing::error!("the machine should be {asked}, and is not: {error}");
+    }
+    Ok(put)
+}
+
+/// What keeps the seal from being what was signed.
+#[derive(Debug, thiserror::Error)]
+enum SealingError {
+    #[error(transparent)]
+    Platform(#[from] Refusal),
+    #[error(transparent)]
+    Kernel(#[from] SealError),
+}
+
+/// Makes the seal what was signed. That it is there is measured once it is, and that it is no longer before it ends, so that
+/// nobody is shown a seal that is not there.
+fn follow_seal(intake: &Intake, admitted: &Admission, sealer: &Sealer<'_>) -> Result<(), SealingError> {
+    let sealed = seal::is_sealed(sealer.pins);
+    let statement = admitted.record.statement;
+    match admitted.seal {
+        None if sealed => seal::note_version(sealer.pins, admitted.record.version)?,
+        None => {}
+        Some(Seal::On) if sealed => {
+            seal::note_version(sealer.pins, admitted.record.version)?;
+            measure(intake, &Measured::Seal(Seal::On, statement))?;
+        }
+        Some(Seal::On) => {
+            // Held open, so that the libraries by which it is reached are mapped.
+            let (anchors, tpm) = trusted(intake)?;
+            let terms = Terms {
+                version: admitted.record.version,
+                statement,
+                anchors: anchors.digest,
+                settings: sealer.settings,
+            };
+            seal::seal(sealer.pins, sealer.places, &terms)?;
+            drop(tpm);
+            tracing::warn!("SEALED: nobody but this daemon changes what is Enforcer's");
+            if !is_locked_down(Root(Path::new("/"))) {
+                tracing::warn!(
+                    "the kernel is not locked down, so root can load other code into it; boot with `lockdown=integrity`"
+                );
+            }
+            measure(intake, &Measured::Seal(Seal::On, statement))?;
+        }
+        Some(Seal::Off) => {
+            measure(intake, &Measured::Seal(Seal::Off, statement))?;
+            if sealed {
+                seal::unseal(sealer.pins)?;
+                own::protect(sealer.pins, sealer.places).map_err(SealError::from)?;
+                tracing::warn!("UNSEALED: root may change what is Enforcer's");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What this machine trusts, and its TPM, if it is to have one.
+fn trusted(intake: &Intake) -> Result<(Anchors, Option<Enrolled>), Refusal> {
+    let anchors = Anchors::read(&intake.anchors).map_err(|error| Refusal::Anchors(error.to_string()))?;
+    let tpm = match anchors.tpm.mode {
+        TpmMode::Require => Some(connect(&anchors)?),
+        TpmMode::Off => None,
+    };
+    Ok((anchors, tpm))
 }
 
 /// Puts in force what was taken, keeps a copy, and notes what later checks compare with.
@@ -232,13 +337,27 @@ pub fn all_clear(intake: &Intake) {
 
 /// Measures that nothing is allowed any more. Best effort: denying does not wait for a TPM.
 pub fn measure_denial(intake: &Intake, reason: &'static str) {
-    let measured = platform(intake).and_then(|(anchors, tpm)| {
-        let measurements = Measurements::open(&intake.places, &anchors)?;
-        let pcr = measurements.pcr();
-        let current = tpm.read_pcrs(&[pcr].into())?;
-        measurements.measure(&tpm, current.get(pcr), &[Measured::DenyAll(reason)])
-    });
-    if let Err(error) = measured {
+    if let Err(error) = platform(intake)
+        .and_then(|(anchors, tpm)| measure_with(intake, &anchors, &tpm, &Measured::DenyAll(reason)))
+    {
         tracing::error!(%error, "it cannot be measured that nothing is allowed");
     }
+}
+
+/// Measures something, if there is to be a TPM.
+fn measure(intake: &Intake, measured: &Measured) -> Result<(), Refusal> {
+    let (anchors, tpm) = trusted(intake)?;
+    tpm.map_or(Ok(()), |tpm| measure_with(intake, &anchors, &tpm, measured))
+}
+
+fn measure_with(
+    intake: &Intake,
+    anchors: &Anchors,
+    tpm: &Enrolled,
+    measured: &Measured,
+) -> Result<(), Refusal> {
+    let measurements = Measurements::open(&intake.places, anchors)?;
+    let pcr = measurements.pcr();
+    let current = tpm.read_pcrs(&[pcr].into())?;
+    measurements.measure(tpm, current.get(pcr), std::slice::from_ref(measured)).map(drop)
 }

@@ -23,6 +23,7 @@ use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use enforcer_common::abi::Counter;
 use sd_notify::NotifyState;
+use sha2::{Digest as _, Sha256};
 use tokio::{
     io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
@@ -39,7 +40,7 @@ use crate::{
         control::{Control, Desk},
         strays::Strays,
     },
-    custody::{self, Finding},
+    custody::{self, Finding, Sealer},
     events::{
         admission::Consequence,
         container::ContainerRecord,
@@ -55,13 +56,13 @@ use crate::{
         btf::KernelTypes,
         load::{Object, SetUp},
         maps::{BpfMaps, Maps as _, open_events},
-        own,
+        own::{self, Place},
         pin::Pins,
         state::StateFile,
     },
     projected::Projected,
     session::{DaemonLock, Lock, Put, Session, SessionError},
-    sys,
+    succession, sys,
 };
 
 /// How to run.
@@ -92,7 +93,10 @@ pub struct Config {
 /// # Errors
 /// Before enforcement is on, when it cannot be turned on; afterwards only when the event loop itself fails.
 pub fn run(config: &Config) -> Result<()> {
+    let successor = succession::prepare(&config.pins, &config.intake.anchors, &config.settings())?;
     let _only = DaemonLock::acquire(&config.runtime)?;
+    // While sealed nothing can be written until this process is the daemon.
+    successor.succeed(&config.pins)?;
     // Before anything that can be refused: refusals are events.
     let pipeline = pipeline(config)?;
     // Before the policies are read, so that no later version of them is missed.
@@ -136,23 +140,53 @@ fn start(config: &Config, pipeline: &Pipeline) -> Result<Attached> {
     let mut session = Session::open(lock, &config.runtime, &config.pins)?;
     if let Some(taken) = taken {
         warn(&taken);
-        let put = custody::put(&mut session, &config.intake, &taken, &config.launchers, "start", &report)?;
+        let put = put(config, &mut session, &taken, "start", &report)?;
         log_put(&taken, &put);
     }
     Ok(attached)
 }
 
+fn put(
+    config: &Config,
+    session: &mut Session,
+    taken: &Taken,
+    occasion: &str,
+    report: custody::Report<'_>,
+) -> Result<Put, SessionError> {
+    let places = places(config);
+    let sealer = Sealer { pins: &config.pins, places: &places, settings: config.settings() };
+    custody::put_and_seal(session, &config.intake, taken, &config.launchers, occasion, &sealer, report)
+}
+
+impl Config {
+    /// SHA-256 of all that somebody who starts a daemon could have it do otherwise.
+    fn settings(&self) -> [u8; 32] {
+        let Self { intake, watch, recheck, launchers, set_up, event_log, print_events: _, runtime, pins } =
+            self;
+        // Where paths start that do not start at the root.
+        let here = std::env::current_dir().ok();
+        let said = format!(
+            "{intake:?} {watch} {recheck:?} {launchers:?} {set_up:?} {event_log:?} {runtime:?} {pins:?} {here:?}"
+        );
+        Sha256::digest(said).into()
+    }
+}
+
 /// What no workload gets at, whatever its policy says, besides pins and the daemon itself.
-fn places(config: &Config) -> Vec<own::Place> {
+fn places(config: &Config) -> Vec<Place> {
     let Intake { anchors, places, .. } = &config.intake;
-    let secrets = [own::CONFIGURATION.into(), anchors.clone(), places.state.clone(), places.runtime.clone()];
+    let secrets = [own::CONFIGURATION.into(), anchors.clone(), places.state.clone()];
+    let closed = [places.runtime.clone(), config.runtime.clone()];
     let mut ours: Vec<_> =
-        secrets.into_iter().chain([config.runtime.clone()]).map(own::Place::secret).collect();
-    ours.extend(std::env::current_exe().ok().map(own::Place::record));
+        secrets.into_iter().map(Place::secret).chain(closed.into_iter().map(Place::closed)).collect();
+    // Where signed policies are delivered.
+    let is_ours = |path: &&PathBuf| path.is_dir() && path.starts_with(own::CONFIGURATION);
+    ours.extend(config.intake.policies.iter().filter(is_ours).cloned().map(Place::offered));
+    ours.extend(std::env::current_exe().ok().map(Place::record));
     // Of logs the directory, as they are rotated, if it is ours alone. Whoever ships them reads them.
     ours.extend(config.event_log.as_deref().map(|log| {
         let directory = default_event_log().parent().filter(|directory| log.starts_with(directory));
-        own::Place::record(directory.unwrap_or(log).to_owned())
+        Place::record(directory.unwrap_or(log).to_owned())
     }));
     ours
 }
@@ -354,7 +388,7 @@ fn try_reload(config: &Config, pipeline: &Pipeline) -> Result<u64> {
         }
     };
     warn(&taken);
-    let put = custody::put(&mut session, &config.intake, &taken, &config.launchers, "reload", &report)?;
+    let put = put(config, &mut session, &taken, "reload", &report)?;
     log_put(&taken, &put);
     Ok(put.installed.generation)
 }

@@ -18,5 +18,6 @@ pub mod policy;
 pub mod projected;
 pub mod session;
 pub mod status;
+pub mod succession;
 pub mod sys;
 pub mod tpm;

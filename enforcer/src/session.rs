@@ -66,6 +66,9 @@ pub enum SessionError {
     /// A daemon runs.
     #[error("another `enforcer run` is active; stop it first, or use `enforcer apply`")]
     Daemon,
+    /// Nobody signed them, and the machine is sealed.
+    #[error("nobody signed these policies, and this machine is sealed: it takes signed ones only")]
+    Sealed,
     /// The maps.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -161,10 +164,15 @@ impl DaemonLock {
 fn open_lock(runtime: &Path, name: &str) -> Result<(File, PathBuf), SessionError> {
     let path = runtime.join(name);
     let failed = |source| SessionError::Runtime { path: path.clone(), source };
-    fs::create_dir_all(runtime).map_err(failed)?;
-    let file =
-        File::options().create(true).truncate(false).write(true).read(true).open(&path).map_err(failed)?;
-    Ok((file, path))
+    // While sealed one that is there can be read, and nothing be made, until this process is the daemon.
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(runtime).map_err(failed)?;
+            File::options().create(true).truncate(false).write(true).read(true).open(&path)
+        }
+        opened => opened,
+    };
+    Ok((file.map_err(failed)?, path))
 }
 
 /// The maps and the state, under the lock.

@@ -15,13 +15,14 @@ use serde::Serialize;
 
 use crate::{
     admission::{Places, Standing, records},
+    bundle::statement::Seal,
     cgroups::Hierarchy,
     events::text,
     kernel::{
         btf::KernelTypes,
         install::observe,
         load::{available_hooks, object_digest},
-        maps::{BpfMaps, Maps as _},
+        maps::{BpfMaps, Maps as _, read_keeper},
         pin::{LinkSet, Pins},
         state::{PolicyRecord, Snapshot, StateFile, StateStore as _},
     },
@@ -43,6 +44,8 @@ pub struct Status {
     pub generation: Option<u64>,
     /// What was admitted and is in force, if it was signed.
     pub standing: Option<Standing>,
+    /// The seal; none if the machine is not sealed.
+    pub seal: Option<Sealed>,
     /// Links.
     pub links: Links,
     /// Policies.
@@ -51,6 +54,19 @@ pub struct Status {
     pub counters: BTreeMap<&'static str, u64>,
     /// How full the maps are.
     pub room: BTreeMap<&'static str, Room>,
+}
+
+/// A machine that is sealed: nobody but the daemon changes what is the enforcer's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sealed {
+    /// Since when, in nanoseconds since boot.
+    pub since_boot_ns: u64,
+    /// SHA-256 of the statement that sealed it.
+    pub statement: String,
+    /// The version of the bundle in force.
+    pub version: u64,
+    /// The daemon's process, or that of the last one.
+    pub daemon: u32,
 }
 
 /// Attached programs.
@@ -107,7 +123,8 @@ pub struct Room {
 pub fn look(runtime: &Path, pins: &Pins) -> Status {
     let mut status = Status { daemon: DaemonLock::is_held(runtime), ..Status::default() };
     look_at_links(pins, &mut status);
-    match BpfMaps::open(&pins.maps()) {
+    look_at_seal(pins, &mut status);
+    match BpfMaps::open_to_read(&pins.maps()) {
         Ok(maps) => look_at_maps(&maps, runtime, &mut status),
         Err(error) => status.problems.push(error.to_string()),
     }
@@ -123,6 +140,13 @@ fn look_at_platform(places: &Places, status: &mut Status) {
         Ok(standing) => status.standing = standing,
         Err(error) => status.problems.push(error.to_string()),
     }
+    let asks = status.standing.as_ref().and_then(|standing| standing.seal);
+    if asks == Some(Seal::On) && status.seal.is_none() {
+        status.problems.push(
+            "what is in force asks for the seal, and the machine is not sealed; the daemon's log says why"
+                .to_owned(),
+        );
+    }
     if status.standing.as_ref().is_some_and(|standing| standing.is_expired(SystemTime::now())) {
         status.problems.push("what is in force has expired; sign a new version".to_owned());
     }
@@ -130,6 +154,21 @@ fn look_at_platform(places: &Places, status: &mut Status) {
         Ok(Some(alarm)) => status.problems.push(format!("ALARM ({}): {}", alarm.reason, alarm.message)),
         Ok(None) => {}
         Err(error) => status.problems.push(error.to_string()),
+    }
+}
+
+/// Whether the machine is sealed, and should be.
+fn look_at_seal(pins: &Pins, status: &mut Status) {
+    match read_keeper(&pins.maps()) {
+        Ok(keeper) => {
+            status.seal = keeper.filter(|keeper| keeper.is_sealed()).map(|keeper| Sealed {
+                since_boot_ns: keeper.since,
+                statement: hex::encode(keeper.statement),
+                version: keeper.version,
+                daemon: keeper.process,
+            });
+        }
+        Err(error) => status.problems.push(format!("whether the machine is sealed cannot be told: {error}")),
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     control::{Ask, PASS, Point, mode_of, refused_blindly},
     kernel::{self, Typed},
     name::{self, Name, Place},
+    own,
     subject::{self, Asker, Subject},
     tables::Maps,
 };
@@ -40,10 +41,11 @@ const DIGEST_POINT: Point = Point::new(Hook::BprmCheckDigest, Family::Exec);
 /// judged although nothing else of the task was.
 #[lsm(hook = "bprm_check_security")]
 pub fn bprm_check_security(ctx: LsmContext) -> i32 {
-    let file = pointer(&ctx, 0).follow(Field::BprmFile);
+    let bprm = pointer(&ctx, 0);
+    let file = bprm.follow(Field::BprmFile);
     let host = || {
         subject::note_launcher(file);
-        PASS
+        if own::is_sealed() { subject::note_keeper(bprm, file) } else { PASS }
     };
     let asker = Asker::current();
     if asker.is_host() {

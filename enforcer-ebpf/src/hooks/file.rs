@@ -16,7 +16,7 @@ use enforcer_common::{
 use super::{interpreter, pointer};
 use crate::{
     cache,
-    control::{PASS, Point, privilege},
+    control::{About, PASS, Point, privilege},
     kernel::{self, Raw, Typed},
     name::{self, Place},
     own,
@@ -159,43 +159,49 @@ pub fn file_open(ctx: LsmContext) -> i32 {
                 && !open.is_by_kernel()
                 && cache::allows(claim, file, open.needed()))
     };
-    point.judge_unless(is_answered, |subject| {
-        let open = Open::of(file);
-        // By adopted tasks, which were not asked above.
-        if open.is_start() {
-            return PASS;
-        }
-        let program = subject.program();
-        let (mut needed, temporary) = (open.needed(), open.is_temporary());
-        let is_ours = own::holds_file(file);
-        if !is_ours && (open.is_by_kernel() || is_nobodys(file, program)) {
-            return PASS;
-        }
-        let point = point.owned(is_ours);
-        let place = Place::of_file(file);
-        let scratch = match name::scratch() {
-            Ok(scratch) => scratch,
-            Err(fault) => return point.fault(subject, needed, fault),
-        };
-        let span = match name::of_place(place, temporary, scratch) {
-            Ok(span) => span,
-            Err(fault) => return point.fault(subject, needed, fault),
-        };
-        // Looked at again, for the stack's sake.
-        let open = Open::of(file);
-        if open.is_plain(program) {
-            return point.decide_named_file(subject, file, span, scratch, needed);
-        }
-        let interprets = program & program::INTERPRETER != 0 && open.reads() && !is_directory(file);
-        if interprets {
-            needed = needed.union(Rights(interpreter::needed_to_open(program, &span, scratch)));
-        }
-        let verdict = point.decide_named(subject, span, scratch, needed);
-        if verdict == PASS && interprets {
-            interpreter::opened(subject, program, place.dentry.raw());
-        }
-        verdict
-    })
+    let about = About::file(Rights::WRITE);
+    point.judge_own_unless(
+        is_answered,
+        || own::is_open_sealed(file),
+        about,
+        |subject| {
+            let open = Open::of(file);
+            // By adopted tasks, which were not asked above.
+            if open.is_start() {
+                return PASS;
+            }
+            let program = subject.program();
+            let (mut needed, temporary) = (open.needed(), open.is_temporary());
+            let is_ours = own::holds_file(file);
+            if !is_ours && (open.is_by_kernel() || is_nobodys(file, program)) {
+                return PASS;
+            }
+            let point = point.owned(is_ours);
+            let place = Place::of_file(file);
+            let scratch = match name::scratch() {
+                Ok(scratch) => scratch,
+                Err(fault) => return point.fault(subject, needed, fault),
+            };
+            let span = match name::of_place(place, temporary, scratch) {
+                Ok(span) => span,
+                Err(fault) => return point.fault(subject, needed, fault),
+            };
+            // Looked at again, for the stack's sake.
+            let open = Open::of(file);
+            if open.is_plain(program) {
+                return point.decide_named_file(subject, file, span, scratch, needed);
+            }
+            let interprets = program & program::INTERPRETER != 0 && open.reads() && !is_directory(file);
+            if interprets {
+                needed = needed.union(Rights(interpreter::needed_to_open(program, &span, scratch)));
+            }
+            let verdict = point.decide_named(subject, span, scratch, needed);
+            if verdict == PASS && interprets {
+                interpreter::opened(subject, program, place.dentry.raw());
+            }
+            verdict
+        },
+    )
 }
 
 /// Whether opening it is not for policies to judge, because it leads nowhere or somebody else was asked.
@@ -418,16 +424,20 @@ fn change_dentry(hook: Hook, dentry: Typed) -> i32 {
 #[inline(always)]
 fn change_dentry_if(hook: Hook, dentry: Typed, is_judged: bool) -> i32 {
     let point = file_point(hook);
-    point.judge(|subject| {
-        let is_ours = own::holds(dentry);
-        // Overlayfs does to the file below, with its mounter's credentials, what was judged on its own file just
-        // before. A task cannot bring this about: `access(2)` changes nothing, and other credentials for `io_uring`
-        // are a privilege.
-        if !is_ours && (!is_judged || kernel::acts_for_another()) {
-            return PASS;
-        }
-        point.owned(is_ours).decide_dentry(subject, dentry, Rights::WRITE)
-    })
+    point.judge_own(
+        || own::is_sealed_in(dentry),
+        About::file(Rights::WRITE),
+        |subject| {
+            let is_ours = own::holds(dentry);
+            // Overlayfs does to the file below, with its mounter's credentials, what was judged on its own file just
+            // before. A task cannot bring this about: `access(2)` changes nothing, and other credentials for `io_uring`
+            // are a privilege.
+            if !is_ours && (!is_judged || kernel::acts_for_another()) {
+                return PASS;
+            }
+            point.owned(is_ours).decide_dentry(subject, dentry, Rights::WRITE)
+        },
+    )
 }
 
 /// Judges setting an extended attribute. (Oldest kernel: 5.7.)

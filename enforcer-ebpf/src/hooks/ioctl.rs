@@ -15,9 +15,10 @@ use super::{
     pointer,
 };
 use crate::{
-    control::{PASS, Point, privilege},
+    control::{About, PASS, Point, privilege},
     kernel::Typed,
     name::Place,
+    own,
 };
 
 /// Judges the commands that change a file that may be open for reading only, those that administer a file system, those that
@@ -45,7 +46,15 @@ fn judge_ioctl(hook: Hook, file: Typed, command: u32) -> i32 {
         }
         Kind::Change => {
             let point = Point::new(hook, Family::File);
-            point.judge(|subject| point.decide_place(subject, Place::of_file(file), false, Rights::WRITE))
+            let dentry = file.follow(Field::FileDentry);
+            point.judge_own(
+                || own::is_sealed_in(dentry),
+                About::file(Rights::WRITE),
+                |subject| {
+                    let point = point.owned(own::holds(dentry));
+                    point.decide_place(subject, Place::of_file(file), false, Rights::WRITE)
+                },
+            )
         }
         Kind::Administration if is_kept(file) => privilege(hook, Privilege::FileSystem),
         Kind::Administration | Kind::Harmless => PASS,

@@ -11,7 +11,8 @@ use crate::{
     control::{PASS, Point, refused},
     kernel::{self, Typed},
     name::Place,
-    subject::{Claim, Subject},
+    own,
+    subject::{self, Claim, Subject},
 };
 
 const PROT_WRITE: u64 = 0x2;
@@ -35,6 +36,9 @@ pub fn mmap_file(ctx: LsmContext) -> i32 {
     let (file, prot) = (pointer(&ctx, 0), ctx.arg::<u64>(2));
     if prot & PROT_EXEC == 0 {
         return PASS;
+    }
+    if subject::is_held_to_code() && (file.is_null() || prot & PROT_WRITE != 0 || !own::is_code(file)) {
+        return subject::leave_code(memory_point(Hook::MmapFile));
     }
     let point = memory_point(Hook::MmapFile);
     let is_answered = |claim: Claim<'_>| {
@@ -110,6 +114,9 @@ pub fn file_mprotect(ctx: LsmContext) -> i32 {
     if prot & PROT_EXEC == 0 {
         return PASS;
     }
+    if subject::is_held_to_code() {
+        return subject::leave_code(memory_point(Hook::FileMprotect));
+    }
     let point = memory_point(Hook::FileMprotect);
     point.judge(|subject| {
         if prot & PROT_WRITE != 0 {
@@ -132,6 +139,9 @@ pub fn shm_shmat(ctx: LsmContext) -> i32 {
     if ctx.arg::<i32>(2) & SHM_EXEC == 0 {
         return PASS;
     }
+    if subject::is_held_to_code() {
+        return subject::leave_code(memory_point(Hook::ShmShmat));
+    }
     let point = memory_point(Hook::ShmShmat);
     point.judge(|subject| anonymous(point, subject))
 }
@@ -142,6 +152,9 @@ pub fn shm_shmat(ctx: LsmContext) -> i32 {
 pub fn mmap_addr(_: LsmContext) -> i32 {
     if !kernel::read_implies_exec() {
         return PASS;
+    }
+    if subject::is_held_to_code() {
+        return subject::leave_code(memory_point(Hook::MmapAddr));
     }
     let point = memory_point(Hook::MmapAddr);
     point.judge(|subject| anonymous(point, subject))

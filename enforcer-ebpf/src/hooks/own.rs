@@ -15,7 +15,7 @@ use enforcer_common::{
 
 use super::pointer;
 use crate::{
-    control::{PASS, Point, refused},
+    control::{About, PASS, Point, refused},
     kernel::Typed,
     own,
     tables::count,
@@ -68,8 +68,9 @@ pub fn inode_rename(ctx: LsmContext) -> i32 {
 #[inline(always)]
 fn entry(hook: Hook, dentry: impl FnOnce() -> Typed, needed: Rights) -> i32 {
     let point = Point::new(hook, Family::File).owned(true);
-    point.judge(|subject| {
-        let dentry = dentry();
+    let dentry = dentry();
+    let is_sealed_in = || own::is_sealed_in_or_leads_there(dentry);
+    point.judge_own(is_sealed_in, About::file(needed), |subject| {
         if own::holds_or_leads_to(dentry) { point.decide_dentry(subject, dentry, needed) } else { PASS }
     })
 }
@@ -78,8 +79,9 @@ fn entry(hook: Hook, dentry: impl FnOnce() -> Typed, needed: Rights) -> i32 {
 fn both(hook: Hook, names: impl FnOnce() -> (Typed, Typed)) -> i32 {
     let point = Point::new(hook, Family::File).owned(true);
     let needed = Rights::WRITE.union(Rights::CREATE);
-    point.judge(|subject| {
-        let (old, new) = names();
+    let (old, new) = names();
+    let is_sealed_in = || own::is_sealed_in_or_leads_there(old) || own::is_sealed_in_or_leads_there(new);
+    point.judge_own(is_sealed_in, About::file(needed), |subject| {
         if own::holds_or_leads_to(old) {
             return point.decide_dentry(subject, old, needed);
         }
@@ -90,21 +92,21 @@ fn both(hook: Hook, names: impl FnOnce() -> (Typed, Typed)) -> i32 {
 /// However the descriptor is asked for: by id, by pin. (Oldest kernel: 5.7.)
 #[lsm(hook = "bpf_map")]
 pub fn bpf_map(ctx: LsmContext) -> i32 {
-    object(Hook::BpfMap, OwnKind::Map, || pointer(&ctx, 0).get::<u32>(Field::BpfMapId))
+    let id = || pointer(&ctx, 0).get::<u32>(Field::BpfMapId);
+    object(Hook::BpfMap, OwnKind::Map, id, || own::is_map_sealed(id(), ctx.arg::<u32>(1)))
 }
 
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "bpf_prog")]
 pub fn bpf_prog(ctx: LsmContext) -> i32 {
-    object(Hook::BpfProg, OwnKind::Program, || {
-        pointer(&ctx, 0).follow(Field::BpfProgAux).get::<u32>(Field::BpfProgAuxId)
-    })
+    let id = || pointer(&ctx, 0).follow(Field::BpfProgAux).get::<u32>(Field::BpfProgAuxId);
+    object(Hook::BpfProg, OwnKind::Program, id, || own::is_object(OwnKind::Program, id()))
 }
 
 #[inline(always)]
-fn object(hook: Hook, kind: OwnKind, id: impl FnOnce() -> u32) -> i32 {
+fn object(hook: Hook, kind: OwnKind, id: impl FnOnce() -> u32, is_sealed_in: impl FnOnce() -> bool) -> i32 {
     let point = Point::new(hook, Family::Privilege).owned(true);
-    point.judge(|subject| {
+    point.judge_own(is_sealed_in, About::door(Privilege::Bpf), |subject| {
         if own::is_object(kind, id()) {
             return point.decide(subject, &Request::Privilege(Privilege::Bpf));
         }

@@ -5,7 +5,7 @@ use enforcer_common::hook::{Hook, Privilege};
 
 use super::pointer;
 use crate::{
-    control::{PASS, Point, privilege, refused},
+    control::{About, PASS, Point, privilege, refused},
     kernel::{self, Typed},
     own,
     subject::{self, Subject},
@@ -16,6 +16,8 @@ const CAP_NET_ADMIN: i32 = 12;
 const CAP_SYS_MODULE: i32 = 16;
 /// `mount(2)` moves a mount, of which the hook gets a name only.
 const MS_MOVE: u64 = 0x2000;
+/// `MS_REMOUNT` and what makes mounts shared, private, slaves and unbindable: nothing is hidden by that, nor gone.
+const MS_IN_PLACE: u64 = 0x20 | 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20;
 /// Its attributes start with the id.
 const BPF_LINK_GET_FD_BY_ID: u32 = 30;
 const CAP_SYS_RAWIO: i32 = 17;
@@ -29,13 +31,19 @@ const CAP_OPT_NOAUDIT: u32 = 2;
 const PTRACE_MODE_ATTACH: u32 = 2;
 /// `LSM_PRLIMIT_WRITE`, in the kernel since 4.12.
 const LSM_PRLIMIT_WRITE: u32 = 2;
+const SIGHUP: u32 = 1;
 
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "sb_mount")]
 pub fn sb_mount(ctx: LsmContext) -> i32 {
-    own::privilege(Hook::SbMount, Privilege::Mount, || {
-        is_ours(pointer(&ctx, 1)) || (ctx.arg::<u64>(3) & MS_MOVE != 0 && is_among_hosts_mounts())
-    })
+    let flags = ctx.arg::<u64>(3);
+    let is_ours =
+        || is_ours(pointer(&ctx, 1)) || (ctx.arg::<u64>(3) & MS_MOVE != 0 && is_among_hosts_mounts());
+    let is_sealed_in = || {
+        flags & MS_IN_PLACE == 0
+            && (own::is_place_sealed(pointer(&ctx, 1)) || (flags & MS_MOVE != 0 && is_among_hosts_mounts()))
+    };
+    own::privilege(Hook::SbMount, Privilege::Mount, is_ours, is_sealed_in)
 }
 
 /// Whether what the task does to mounts it does to the host's. What it moves there, or the root that it gives to everybody
@@ -54,9 +62,9 @@ fn is_ours(path: Typed) -> bool {
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "sb_umount")]
 pub fn sb_umount(ctx: LsmContext) -> i32 {
-    own::privilege(Hook::SbUmount, Privilege::Mount, || {
-        own::holds_or_leads_to(pointer(&ctx, 0).follow(Field::VfsmountRoot))
-    })
+    let mount = || pointer(&ctx, 0);
+    let is_ours = || own::holds_or_leads_to(mount().follow(Field::VfsmountRoot));
+    own::privilege(Hook::SbUmount, Privilege::Mount, is_ours, || own::is_mount_held(mount()))
 }
 
 /// (Oldest kernel: 5.7.)
@@ -68,15 +76,18 @@ pub fn sb_remount(_: LsmContext) -> i32 {
 /// `move_mount(2)`, which does not pass `sb_mount`. (Oldest kernel: 5.7.)
 #[lsm(hook = "move_mount")]
 pub fn move_mount(ctx: LsmContext) -> i32 {
-    own::privilege(Hook::MoveMount, Privilege::Mount, || {
-        is_ours(pointer(&ctx, 0)) || is_ours(pointer(&ctx, 1))
-    })
+    let is_ours = || is_ours(pointer(&ctx, 0)) || is_ours(pointer(&ctx, 1));
+    let is_sealed_in = || {
+        own::is_mount_held(pointer(&ctx, 0).follow(Field::PathMnt)) || own::is_place_sealed(pointer(&ctx, 1))
+    };
+    own::privilege(Hook::MoveMount, Privilege::Mount, is_ours, is_sealed_in)
 }
 
 /// (Oldest kernel: 5.7.)
 #[lsm(hook = "sb_pivotroot")]
 pub fn sb_pivotroot(_: LsmContext) -> i32 {
-    own::privilege(Hook::SbPivotroot, Privilege::PivotRoot, is_among_hosts_mounts)
+    let is_hosts = || is_among_hosts_mounts();
+    own::privilege(Hook::SbPivotroot, Privilege::PivotRoot, is_hosts, is_hosts)
 }
 
 /// (Oldest kernel: 5.7.)
@@ -96,10 +107,11 @@ pub fn userns_create(_: LsmContext) -> i32 {
 pub fn bpf(ctx: LsmContext) -> i32 {
     own::note_credentials();
     // Descriptors of maps and programs pass hooks of their own when they are made.
-    own::privilege(Hook::Bpf, Privilege::Bpf, || {
+    let is_ours = || {
         ctx.arg::<u32>(0) == BPF_LINK_GET_FD_BY_ID
             && pointer(&ctx, 1).raw().load::<u32>().is_ok_and(|id| own::is_object(OwnKind::Link, id))
-    })
+    };
+    own::privilege(Hook::Bpf, Privilege::Bpf, is_ours, is_ours)
 }
 
 /// (Oldest kernel: 5.7.)
@@ -345,7 +357,8 @@ pub fn task_prlimit(ctx: LsmContext) -> i32 {
     if ctx.arg::<u32>(2) & LSM_PRLIMIT_WRITE == 0 {
         return PASS;
     }
-    own::privilege(Hook::TaskPrlimit, Privilege::Schedule, || own::are_keepers(pointer(&ctx, 1)))
+    let is_ours = || own::are_keepers(pointer(&ctx, 1));
+    own::privilege(Hook::TaskPrlimit, Privilege::Schedule, is_ours, is_ours)
 }
 
 /// Access to another task. Tasks of the same workload may look at each other; but whoever attaches writes into
@@ -357,7 +370,13 @@ pub fn task_prlimit(ctx: LsmContext) -> i32 {
 pub fn ptrace_access_check(ctx: LsmContext) -> i32 {
     let other = pointer(&ctx, 0);
     if ctx.arg::<u32>(1) & PTRACE_MODE_ATTACH != 0 {
-        return own::privilege(Hook::PtraceAccessCheck, Privilege::Ptrace, || own::is_keeper(other));
+        let is_sealed_in = || own::is_task_sealed(other);
+        return own::privilege(
+            Hook::PtraceAccessCheck,
+            Privilege::Ptrace,
+            || own::is_keeper(other),
+            is_sealed_in,
+        );
     }
     let point = Point::new(Hook::PtraceAccessCheck, Family::Privilege);
     point.judge(|subject| {
@@ -378,13 +397,28 @@ pub fn ptrace_traceme(_: LsmContext) -> i32 {
 /// Signals. (Oldest kernel: 5.7.)
 #[lsm(hook = "task_kill")]
 pub fn task_kill(ctx: LsmContext) -> i32 {
-    towards(Hook::TaskKill, Privilege::Signal, pointer(&ctx, 0))
+    let signal = ctx.arg::<u32>(2);
+    let other = pointer(&ctx, 0);
+    // To ask whether it is there is no harm, and to have it read its policies again is how a bundle gets in that unseals.
+    let is_sealed_in = || signal != 0 && signal != SIGHUP && own::is_keeper(other);
+    towards_unless(Hook::TaskKill, Privilege::Signal, other, is_sealed_in)
 }
 
 #[inline(always)]
 fn towards(hook: Hook, privilege: Privilege, other: Typed) -> i32 {
+    towards_unless(hook, privilege, other, || own::is_keeper(other))
+}
+
+#[inline(always)]
+fn towards_unless(
+    hook: Hook,
+    privilege: Privilege,
+    other: Typed,
+    is_sealed_in: impl FnOnce() -> bool,
+) -> i32 {
     let point = Point::new(hook, Family::Privilege);
-    point.judge(|subject| judge_towards(point, subject, privilege, other))
+    let body = |subject: &Subject| judge_towards(point, subject, privilege, other);
+    point.judge_own(is_sealed_in, About::door(privilege), body)
 }
 
 #[inline(always)]

@@ -7,7 +7,10 @@ use serde_json::json;
 
 use super::{Format, InstallArgs, Outcome, output};
 use crate::{
-    bundle::verify::{Candidate, Trust},
+    bundle::{
+        statement::Seal,
+        verify::{Candidate, Trust},
+    },
     custody,
     events::{
         admission::Consequence,
@@ -15,7 +18,7 @@ use crate::{
         sink::{LogFile, Sink as _},
     },
     intake::Taken,
-    kernel::{pin::Pins, state::Snapshot},
+    kernel::{pin::Pins, seal, state::Snapshot},
     session::{Lock, Put, RUNTIME_DIR, Session, launchers},
 };
 
@@ -41,6 +44,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<Outcome> {
     let runtime = Path::new(RUNTIME_DIR);
+    if seal::is_sealed(&Pins::default()) {
+        bail!(
+            "this machine is sealed: only the daemon puts policies in force. Put the bundle where it takes them from and \
+             have it read them (`systemctl reload enforcer`, or SIGHUP)"
+        );
+    }
     let intake = args.install.intake(args.policies.clone());
     let report = |record| append(&args.event_log, &record);
     let open = || {
@@ -74,6 +83,12 @@ pub(super) fn run(args: &Args) -> Result<Outcome> {
     };
     for warnings in taken.policies.iter().filter_map(|bundle| bundle.compiled().warnings.as_deref()) {
         eprintln!("{}", warnings.trim_end());
+    }
+    if taken.report.as_ref().is_some_and(|report| report.seal == Some(Seal::On)) {
+        bail!(
+            "this bundle seals the machine, which only the daemon can do. Put it where the daemon takes policies from and have \
+             it read them (`systemctl reload enforcer`, or SIGHUP)"
+        );
     }
     let (mut session, current, launchers) = opened.map_or_else(open, Ok)?;
     if !args.prune {

@@ -85,6 +85,16 @@ fn print(status: &Status) {
         }
         println!("             statement {}", standing.statement);
     }
+    if let Some(seal) = &status.seal {
+        let since = Duration::from_secs(Duration::from_nanos(seal.since_boot_ns).as_secs());
+        println!(
+            "seal         {}, {} after boot, by statement {}; version {} now",
+            paint(&out, Colour::Green, "on"),
+            humantime::format_duration(since),
+            seal.statement,
+            seal.version
+        );
+    }
     if status.policies.is_empty() {
         println!("policies     none: nothing is restricted");
     }

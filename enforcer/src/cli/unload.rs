@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::Outcome;
 use crate::{
-    kernel::{attach, pin::Pins, state::StateFile},
+    kernel::{attach, pin::Pins, seal, state::StateFile},
     session::{DaemonLock, Lock, RUNTIME_DIR},
 };
 
@@ -21,6 +21,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<Outcome> {
     if !args.yes {
         bail!("this turns enforcement off for every workload; if that is what you want, add `--yes`");
+    }
+    if seal::is_sealed(&Pins::default()) {
+        bail!("this machine is sealed: sign a bundle with `--seal off` for it, or restart it");
     }
     let runtime = Path::new(RUNTIME_DIR);
     if DaemonLock::is_held(runtime) {

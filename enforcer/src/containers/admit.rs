@@ -537,6 +537,7 @@ mod tests {
             arming: 0,
             program: 0,
             script: 0,
+            vouched: 0,
             content: 0,
             inherited: 0,
             probing: 0,

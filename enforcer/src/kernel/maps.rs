@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::maps::{
-    Array, HashMap, IterableMap, LpmTrie, Map, MapData, MapError as AyaError, RingBuf, lpm_trie,
+    Array, HashMap, IterableMap, LpmTrie, Map, MapData, MapError as AyaError, MapInfo, RingBuf, lpm_trie,
 };
 use enforcer_common::{
     abi::{
@@ -237,7 +237,11 @@ impl Labels {
     /// # Errors
     /// [`OpenError`].
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        open::<u32, Label>(directory, maps::LABELS).map(Self)
+        Self::open_for(directory, Access::Write)
+    }
+
+    fn open_for(directory: &Path, access: Access) -> Result<Self, OpenError> {
+        open::<u32, Label>(directory, maps::LABELS, access).map(Self)
     }
 
     /// The label of a process. `None` if no hook has met it.
@@ -260,6 +264,18 @@ impl BpfMaps {
     /// # Errors
     /// [`OpenError`] for the first that is missing or of another layout.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
+        Self::open_for(directory, Access::Write)
+    }
+
+    /// The same, to look at: what writes fails.
+    ///
+    /// # Errors
+    /// As [`BpfMaps::open`].
+    pub fn open_to_read(directory: &Path) -> Result<Self, OpenError> {
+        Self::open_for(directory, Access::Read)
+    }
+
+    fn open_for(directory: &Path, access: Access) -> Result<Self, OpenError> {
         let sizes = Sizes {
             exact: capacity(directory, maps::EXACT)?,
             pins: capacity(directory, maps::PINS)?,
@@ -270,16 +286,16 @@ impl BpfMaps {
             events_bytes: capacity(directory, maps::EVENTS)?,
         };
         Ok(Self {
-            control: typed::<u32, Control, _>(directory, maps::CONTROL, Map::Array)?,
-            heads: typed::<u32, Head, _>(directory, maps::HEADS, Map::Array)?,
-            exact: typed::<ExactKey, Grant, _>(directory, maps::EXACT, Map::HashMap)?,
-            pins: typed::<PinKey, Pin, _>(directory, maps::PINS, Map::HashMap)?,
-            arena: typed::<u32, ArenaChunk, _>(directory, maps::ARENA, Map::Array)?,
-            prefixes: typed::<PrefixKey, PortSpan, _>(directory, maps::PREFIXES, Map::LpmTrie)?,
-            ports: typed::<u32, PortRange, _>(directory, maps::PORTS, Map::Array)?,
-            bindings: typed::<u64, Binding, _>(directory, maps::BINDINGS, Map::HashMap)?,
-            counters: typed::<u32, u64, _>(directory, maps::COUNTERS, Map::Array)?,
-            labels: Labels::open(directory)?,
+            control: typed::<u32, Control, _>(directory, maps::CONTROL, access, Map::Array)?,
+            heads: typed::<u32, Head, _>(directory, maps::HEADS, access, Map::Array)?,
+            exact: typed::<ExactKey, Grant, _>(directory, maps::EXACT, access, Map::HashMap)?,
+            pins: typed::<PinKey, Pin, _>(directory, maps::PINS, access, Map::HashMap)?,
+            arena: typed::<u32, ArenaChunk, _>(directory, maps::ARENA, access, Map::Array)?,
+            prefixes: typed::<PrefixKey, PortSpan, _>(directory, maps::PREFIXES, access, Map::LpmTrie)?,
+            ports: typed::<u32, PortRange, _>(directory, maps::PORTS, access, Map::Array)?,
+            bindings: typed::<u64, Binding, _>(directory, maps::BINDINGS, access, Map::HashMap)?,
+            counters: typed::<u32, u64, _>(directory, maps::COUNTERS, access, Map::Array)?,
+            labels: Labels::open_for(directory, access)?,
             sizes,
         })
     }
@@ -483,9 +499,9 @@ impl OwnMaps {
     /// [`OpenError`].
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         Ok(Self {
-            own: typed::<OwnKey, u32, _>(directory, maps::OWN, Map::HashMap)?,
-            filter: typed::<u32, OwnFilter, _>(directory, maps::OWN_FILTER, Map::Array)?,
-            keeper: typed::<u32, Keeper, _>(directory, maps::KEEPER, Map::Array)?,
+            own: typed::<OwnKey, u32, _>(directory, maps::OWN, Access::Write, Map::HashMap)?,
+            filter: typed::<u32, OwnFilter, _>(directory, maps::OWN_FILTER, Access::Write, Map::Array)?,
+            keeper: keeper(directory, Access::Write)?,
         })
     }
 
@@ -526,7 +542,27 @@ impl OwnMaps {
         set.map_err(|error| fault(maps::OWN_FILTER, Operation::Write, error))
     }
 
-    /// Says who the daemon is.
+    /// Lists this, too. What is listed stays so.
+    ///
+    /// # Errors
+    /// [`MapFault`].
+    pub fn add(&mut self, entries: &BTreeMap<OwnKey, u32>) -> Result<(), MapFault> {
+        let mut all = self.listed()?;
+        for (key, bits) in entries {
+            *all.entry(*key).or_default() |= bits;
+        }
+        self.replace(&all)
+    }
+
+    /// Who the daemon is, and whether it is sealed in.
+    ///
+    /// # Errors
+    /// [`MapFault`].
+    pub fn keeper(&self) -> Result<Keeper, MapFault> {
+        keeper_in(&self.keeper)
+    }
+
+    /// Says who the daemon is, and whether it is sealed in.
     ///
     /// # Errors
     /// [`MapFault`].
@@ -534,6 +570,63 @@ impl OwnMaps {
         let set = self.keeper.set(0, Wire(*keeper), 0);
         set.map_err(|error| fault(maps::KEEPER, Operation::Write, error))
     }
+}
+
+/// Who the daemon is, and whether it is sealed in, for those who only want to know. `None` where enforcement is off.
+///
+/// # Errors
+/// [`OpenError`]; while sealed the kernel tells nobody but the daemon's program, so that `EPERM` says that it is.
+pub fn read_keeper(directory: &Path) -> Result<Option<Keeper>, OpenError> {
+    if !directory.join(maps::KEEPER).exists() {
+        return Ok(None);
+    }
+    let map = keeper(directory, Access::Read)?;
+    let failed = |fault: MapFault| OpenError::Pin {
+        path: directory.join(maps::KEEPER),
+        source: AyaError::IoError(fault.source),
+    };
+    keeper_in(&map).map(Some).map_err(failed)
+}
+
+/// Makes this process the daemon of a sealed kernel: whoever runs the daemon's program, and opens this map to write to it, is
+/// it from then on.
+///
+/// # Errors
+/// [`OpenError`], with `EPERM` where the kernel does not take the process for one that runs nothing else.
+pub fn succeed(directory: &Path) -> Result<(), OpenError> {
+    keeper(directory, Access::Write).map(drop)
+}
+
+fn keeper(directory: &Path, access: Access) -> Result<Array<MapData, Wire<Keeper>>, OpenError> {
+    typed::<u32, Keeper, _>(directory, maps::KEEPER, access, Map::Array)
+}
+
+fn keeper_in(map: &Array<MapData, Wire<Keeper>>) -> Result<Keeper, MapFault> {
+    let got = map.get(&0, 0).map(|Wire(keeper)| keeper);
+    got.map_err(|error| fault(maps::KEEPER, Operation::Read, error))
+}
+
+/// What a map is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+/// Opens a pinned map.
+fn pinned(path: &Path, access: Access) -> Result<MapData, AyaError> {
+    match access {
+        Access::Write => MapData::from_pin(path),
+        Access::Read => MapData::from_fd(sys::bpf::open_to_read(path)?),
+    }
+}
+
+/// What the kernel says of a pinned map.
+///
+/// # Errors
+/// From aya.
+pub fn info(path: &Path) -> Result<MapInfo, AyaError> {
+    pinned(path, Access::Read)?.info()
 }
 
 /// Opens the event ring that is pinned in a directory.
@@ -549,14 +642,13 @@ pub fn open_events(directory: &Path) -> Result<RingBuf<MapData>, OpenError> {
 
 fn capacity(directory: &Path, name: &str) -> Result<u32, OpenError> {
     let path = directory.join(name);
-    let info = MapData::from_pin(&path).and_then(|map| map.info());
-    info.map(|info| info.max_entries()).map_err(|source| OpenError::Pin { path, source })
+    info(&path).map(|info| info.max_entries()).map_err(|source| OpenError::Pin { path, source })
 }
 
-fn open<K, V>(directory: &Path, name: &str) -> Result<MapData, OpenError> {
+fn open<K, V>(directory: &Path, name: &str, access: Access) -> Result<MapData, OpenError> {
     let path = directory.join(name);
     let pin = |source| OpenError::Pin { path: path.clone(), source };
-    let data = MapData::from_pin(&path).map_err(pin)?;
+    let data = pinned(&path, access).map_err(pin)?;
     let info = data.info().map_err(pin)?;
     let sizes = [("keys", info.key_size(), size_of::<K>()), ("values", info.value_size(), size_of::<V>())];
     for (what, found, expected) in sizes {
@@ -568,11 +660,16 @@ fn open<K, V>(directory: &Path, name: &str) -> Result<MapData, OpenError> {
     Ok(data)
 }
 
-fn typed<K, V, M>(directory: &Path, name: &str, wrap: fn(MapData) -> Map) -> Result<M, OpenError>
+fn typed<K, V, M>(
+    directory: &Path,
+    name: &str,
+    access: Access,
+    wrap: fn(MapData) -> Map,
+) -> Result<M, OpenError>
 where
     M: TryFrom<Map, Error = AyaError>,
 {
-    let data = open::<K, V>(directory, name)?;
+    let data = open::<K, V>(directory, name, access)?;
     M::try_from(wrap(data)).map_err(|source| OpenError::Pin { path: directory.join(name), source })
 }
 

@@ -16,6 +16,7 @@ pub mod place;
 pub mod pod;
 pub mod preemption;
 pub mod probe;
+pub mod seal;
 pub mod state;
 pub mod support;
 pub mod symbols;

@@ -12,14 +12,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{
-    maps::MapInfo,
-    programs::links::{FdLink, PinnedLink},
+use aya::programs::links::{FdLink, PinnedLink};
+use enforcer_common::{
+    abi::{Keeper, OwnKey, OwnKind, own},
+    maps,
 };
-use enforcer_common::abi::{Keeper, OwnKey, OwnKind, own};
 
 use super::{
-    maps::{MapFault, OpenError, OwnMaps},
+    maps::{MapFault, OpenError, OwnMaps, info},
     pin::{PinError, Pins},
 };
 use crate::cgroups::{self, Hierarchy, Mount, mounts};
@@ -73,6 +73,29 @@ impl Place {
         Self { path, bits: own::WHOLE }
     }
 
+    /// One that no workload opens, and while sealed nobody but those who run the daemon's program: locks lie there.
+    #[must_use]
+    pub fn closed(path: PathBuf) -> Self {
+        Self { path, bits: own::WHOLE | own::CLOSED }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file that the daemon has mapped as code.
+    pub(super) const fn code(path: PathBuf, bits: u32) -> Self {
+        Self { path, bits }
+    }
+
+    /// One inside of one that no workload opens, whose files the host changes even while sealed: they are signed.
+    #[must_use]
+    pub fn offered(path: PathBuf) -> Self {
+        Self { path, bits: own::OFFERED }
+    }
+
     /// One that no workload changes; who reads it is for policies to say.
     #[must_use]
     pub fn record(path: PathBuf) -> Self {
@@ -81,13 +104,14 @@ impl Place {
 }
 
 /// Makes what is ours out of reach of workloads: the given directories and files where they exist, the pins, what is
-/// pinned there, and this process with its cgroup. The caller holds the installers' lock.
+/// pinned there, and this process with its cgroup. While sealed nothing is taken off the list, and the kernel knows by itself
+/// who the daemon is. The caller holds the installers' lock.
 ///
 /// # Errors
 /// [`OwnError`]. What was out of reach before still is.
 pub fn protect(pins: &Pins, places: &[Place]) -> Result<(), OwnError> {
-    let mut maps = OwnMaps::open(&pins.maps())?;
-    let mounts = mounts().map_err(failed(Path::new("/proc/self/mountinfo")))?;
+    let mut own = OwnMaps::open(&pins.maps())?;
+    let mounts = mounts().map_err(failed(Path::new(MOUNTS)))?;
     let mut list = Entries::new();
     let pinned = [pins.root().to_owned(), pins.maps(), pins.links()].map(Place::secret);
     for place in places.iter().chain(&pinned) {
@@ -95,20 +119,26 @@ pub fn protect(pins: &Pins, places: &[Place]) -> Result<(), OwnError> {
     }
     list_objects(&mut list, pins)?;
     list_cgroups(&mut list, &mounts);
-    maps.replace(&list)?;
-    maps.set_keeper(&this_process()?)?;
+    if own.keeper()?.is_sealed() {
+        own.add(&list)?;
+    } else {
+        own.replace(&list)?;
+        own.set_keeper(&this_process()?)?;
+    }
     Ok(())
 }
 
-type Entries = BTreeMap<OwnKey, u32>;
+pub(super) const MOUNTS: &str = "/proc/self/mountinfo";
 
-fn failed(path: &Path) -> impl Fn(io::Error) -> OwnError {
+pub(super) type Entries = BTreeMap<OwnKey, u32>;
+
+pub(super) fn failed(path: &Path) -> impl Fn(io::Error) -> OwnError {
     let path = path.to_owned();
     move |source| OwnError::Place { path: path.clone(), source }
 }
 
 /// A place, and the directories that lead to it. One that is not there is nobody's.
-fn list_place(list: &mut Entries, place: &Place, mounts: &[Mount]) -> Result<(), OwnError> {
+pub(super) fn list_place(list: &mut Entries, place: &Place, mounts: &[Mount]) -> Result<(), OwnError> {
     let path = match fs::canonicalize(&place.path) {
         Ok(path) => path,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -125,29 +155,34 @@ fn list_place(list: &mut Entries, place: &Place, mounts: &[Mount]) -> Result<(),
 
 /// Names an inode as the kernel does. `stat(2)` may tell another device (btrfs has one for each subvolume), so the mount
 /// is asked.
-fn inode(path: &Path, mounts: &[Mount]) -> Result<OwnKey, OwnError> {
+pub(super) fn inode(path: &Path, mounts: &[Mount]) -> Result<OwnKey, OwnError> {
     let metadata = fs::symlink_metadata(path).map_err(failed(path))?;
-    let mount = mounts.iter().filter(|mount| path.starts_with(&mount.point));
+    let mount = mount_of(path, mounts).ok_or_else(|| failed(path)(io::ErrorKind::NotFound.into()))?;
+    Ok(OwnKey { kind: OwnKind::Inode.code(), device: mount.device, number: metadata.ino() })
+}
+
+/// The mount that a path is on.
+pub(super) fn mount_of<'m>(path: &Path, mounts: &'m [Mount]) -> Option<&'m Mount> {
+    let mounts = mounts.iter().filter(|mount| path.starts_with(&mount.point));
     // Of mounts on one another the last counts, which of equals is what this finds.
-    let mount = mount.max_by_key(|mount| mount.point.components().count());
-    let device = mount.ok_or_else(|| failed(path)(io::ErrorKind::NotFound.into()))?.device;
-    Ok(OwnKey { kind: OwnKind::Inode.code(), device, number: metadata.ino() })
+    mounts.max_by_key(|mount| mount.point.components().count())
 }
 
 fn list_objects(list: &mut Entries, pins: &Pins) -> Result<(), OwnError> {
-    let mut add = |kind: OwnKind, id: u32| {
-        list.insert(OwnKey { kind: kind.code(), device: 0, number: id.into() }, own::WHOLE);
+    let mut add = |kind: OwnKind, id: u32, bits: u32| {
+        list.insert(OwnKey { kind: kind.code(), device: 0, number: id.into() }, bits);
     };
     for path in entries_of(&pins.maps())? {
-        let info = MapInfo::from_pin(&path);
-        add(OwnKind::Map, info.map_err(|error| unknown(&path, &error))?.id());
+        let info = info(&path).map_err(|error| unknown(&path, &error))?;
+        let bits = if path == pins.map(maps::KEEPER) { own::WHOLE | own::DOOR } else { own::WHOLE };
+        add(OwnKind::Map, info.id(), bits);
     }
     for set in pins.link_sets()? {
         for path in entries_of(set.path())? {
             let link = PinnedLink::from_pin(&path).map(FdLink::from).and_then(|link| link.info());
             let info = link.map_err(|error| unknown(&path, &error))?;
-            add(OwnKind::Link, info.id());
-            add(OwnKind::Program, info.program_id());
+            add(OwnKind::Link, info.id(), own::WHOLE);
+            add(OwnKind::Program, info.program_id(), own::WHOLE);
         }
     }
     Ok(())
@@ -172,7 +207,8 @@ fn list_cgroups(list: &mut Entries, mounts: &[Mount]) {
         directory.ancestors().take_while(|at| at.starts_with(hierarchy.root()) && *at != hierarchy.root())
     {
         if let Ok(key) = inode(at, mounts) {
-            *list.entry(key).or_default() |= own::CONTROLS;
+            let bits = if at == directory { own::CONTROLS | own::HOME } else { own::CONTROLS };
+            *list.entry(key).or_default() |= bits;
         }
     }
 }
@@ -196,7 +232,7 @@ mod tests {
     use super::*;
 
     fn mount(point: &str, device: u32) -> Mount {
-        Mount { point: point.into(), device }
+        Mount { point: point.into(), device, id: device, group: 0, kind: "ext4".to_owned() }
     }
 
     #[test]

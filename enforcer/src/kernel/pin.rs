@@ -15,11 +15,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{
-    maps::MapInfo,
-    programs::links::{FdLink, PinnedLink},
-};
+use aya::programs::links::{FdLink, PinnedLink};
 use enforcer_common::{abi::ABI_VERSION, hook::Hook, maps};
+
+use super::maps::info;
 
 /// Where a BPF file system is mounted.
 pub const BPFFS: &str = "/sys/fs/bpf";
@@ -70,6 +69,12 @@ impl Default for Pins {
 }
 
 impl Pins {
+    /// A tree somewhere else.
+    #[cfg(test)]
+    pub(crate) const fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
     /// The directory of everything.
     #[must_use]
     pub fn root(&self) -> &Path {
@@ -123,7 +128,7 @@ impl Pins {
     /// The id of the map that programs must read to belong to the pinned maps.
     #[must_use]
     pub fn control_id(&self) -> Option<u32> {
-        MapInfo::from_pin(self.map(maps::CONTROL)).ok().map(|info| info.id())
+        info(&self.map(maps::CONTROL)).ok().map(|info| info.id())
     }
 
     /// The sets of links that are there, half-made ones included.

@@ -316,10 +316,22 @@ fn privileges() -> Finding {
     }
 }
 
-fn lockdown(root: Root<'_>) -> Finding {
+fn lockdown_mode(root: Root<'_>) -> String {
     let mode = root.read("/sys/kernel/security/lockdown").unwrap_or_default();
-    let active = mode.split(['[', ']']).nth(1).unwrap_or("none").to_owned();
+    mode.split(['[', ']']).nth(1).unwrap_or("none").to_owned()
+}
+
+/// Whether root is kept from loading other code into the kernel: without that no seal holds against root.
+#[must_use]
+pub fn is_locked_down(root: Root<'_>) -> bool {
+    lockdown_mode(root) != "none"
+}
+
+fn lockdown(root: Root<'_>) -> Finding {
+    let active = lockdown_mode(root);
     match active.as_str() {
+        "none" => Finding::new("lockdown", Grade::Info, active)
+            .advise("machines that are to be sealed boot with `lockdown=integrity`: root could change the kernel else"),
         "confidentiality" => {
             Finding::new("lockdown", Grade::Failure, "confidentiality: programs may not read kernel memory")
                 .advise("boot with `lockdown=integrity` or without the parameter")

@@ -1,8 +1,13 @@
 //! `bpf(2)` commands that aya 0.14 does not offer: batches, task storage, and waiting for programs.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{BorrowedFd, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -12,6 +17,7 @@ use super::{check, raw};
 const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
+const OBJ_GET: libc::c_int = 7;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const MAP_UPDATE_BATCH: libc::c_int = 26;
 const MAP_DELETE_BATCH: libc::c_int = 27;
@@ -62,6 +68,31 @@ struct ElemAttr {
     key: u64,
     value: u64,
     flags: u64,
+}
+
+/// The part that opening a pin uses.
+#[derive(Default)]
+#[repr(C)]
+struct ObjectAttr {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// Opens the map that is pinned at a path, for reading alone.
+///
+/// # Errors
+/// Those of `bpf(2)`.
+pub fn open_to_read(path: &Path) -> io::Result<OwnedFd> {
+    const BPF_F_RDONLY: u32 = 1 << 3;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr =
+        ObjectAttr { pathname: address(path.as_bytes_with_nul()), bpf_fd: 0, file_flags: BPF_F_RDONLY };
+    // SAFETY: the path ends with a zero byte and lives for the call.
+    let fd = unsafe { bpf(OBJ_GET, &mut attr) }?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The part that map creation uses here.
