@@ -47,6 +47,8 @@ mod remembered;
 mod remembered_addresses;
 #[path = "kernel/remembered_programs.rs"]
 mod remembered_programs;
+#[path = "kernel/seal_root.rs"]
+mod seal_root;
 #[path = "kernel/sealed.rs"]
 mod sealed;
 #[path = "kernel/swaps.rs"]

@@ -88,12 +88,12 @@ impl<'a> Tamperer<'a> {
     }
 }
 
-fn words(op: &Op) -> Vec<&str> {
+pub(crate) fn words(op: &Op) -> Vec<&str> {
     op.iter().map(String::as_str).collect()
 }
 
 /// What is done to a directory that holds the file `file`. In this order each succeeds where nobody minds.
-fn on_files(directory: &str, file: &str) -> Vec<Op> {
+pub(crate) fn on_files(directory: &str, file: &str) -> Vec<Op> {
     let inside = |name: &str| format!("{directory}/{name}");
     let (there, outside) = (inside(file), format!("{SCRATCH}/protected-outside"));
     vec![
@@ -121,7 +121,7 @@ fn on_files(directory: &str, file: &str) -> Vec<Op> {
 }
 
 /// Undoes [`on_files`].
-fn remove_decoy(directory: &str) {
+pub(crate) fn remove_decoy(directory: &str) {
     for path in ["", "-renamed", "-work"].map(|suffix| format!("{directory}{suffix}")) {
         let _ = fs::remove_dir_all(path);
     }
@@ -130,7 +130,7 @@ fn remove_decoy(directory: &str) {
     }
 }
 
-fn make_decoy(directory: &str, file: &str) {
+pub(crate) fn make_decoy(directory: &str, file: &str) {
     remove_decoy(directory);
     fs::create_dir_all(directory).unwrap();
     fs::write(format!("{directory}/{file}"), "").unwrap();
@@ -278,10 +278,10 @@ fn pins_and_objects() {
 }
 
 /// A process that is nobody's, and one of its readable addresses.
-struct Bystander(Child);
+pub(crate) struct Bystander(pub(crate) Child);
 
 impl Bystander {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut command = Command::new(actor::installed("actor"));
         let child = command.arg("pause").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let call = format!("/proc/{}/syscall", child.id());
@@ -292,7 +292,7 @@ impl Bystander {
         Self(child)
     }
 
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.0.id().to_string()
     }
 }
@@ -305,7 +305,7 @@ impl Drop for Bystander {
 }
 
 /// The first address that a process can read, in hexadecimal.
-fn readable_address(process: &str) -> String {
+pub(crate) fn readable_address(process: &str) -> String {
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
     maps.lines()
         .find(|line| line.contains(" r") && line.contains('/'))
@@ -315,7 +315,7 @@ fn readable_address(process: &str) -> String {
 }
 
 /// What is done to a process. Whoever is traced cannot be traced once more, so that comes late; the last ends it.
-fn on_process(process: &str) -> Vec<Op> {
+pub(crate) fn on_process(process: &str) -> Vec<Op> {
     let file = |name: &str| format!("/proc/{process}/{name}");
     vec![
         op(&["signal", process, "0"]),
