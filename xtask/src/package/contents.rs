@@ -52,6 +52,7 @@ const FILES: &[(&str, &str)] = &[
     ("deploy/package/sysusers.conf", "usr/lib/sysusers.d/enforcer.conf"),
     ("deploy/package/tmpfiles.conf", "usr/lib/tmpfiles.d/enforcer.conf"),
     ("deploy/package/copyright", "usr/share/doc/enforcer/copyright"),
+    ("deploy/seal.conf", "usr/share/doc/enforcer/examples/seal.conf"),
     ("deploy/podman/enforcer.json", "usr/share/doc/enforcer/examples/podman-hook.json"),
     ("LICENSE-APACHE", "usr/share/doc/enforcer/LICENSE-APACHE"),
     ("LICENSE-GPL-2.0", "usr/share/doc/enforcer/LICENSE-GPL-2.0"),
