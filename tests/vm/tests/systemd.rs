@@ -10,6 +10,8 @@ mod environment;
 mod nginx;
 #[path = "systemd/no_gap.rs"]
 mod no_gap;
+#[path = "systemd/sealed.rs"]
+mod sealed;
 #[path = "systemd/shipped_unit.rs"]
 mod shipped_unit;
 #[path = "systemd/standard_streams.rs"]

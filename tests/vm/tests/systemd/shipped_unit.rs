@@ -15,7 +15,7 @@ pub(crate) const UNIT: &str = "enforcer.service";
 /// Where the unit has its program.
 pub(crate) const PROGRAM: &str = "/usr/bin/enforcer";
 const TEXT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/enforcer.service"));
-const POLICIES: &str = "/etc/enforcer/policies.d";
+pub(crate) const POLICIES: &str = "/etc/enforcer/policies.d";
 
 /// The program where the unit file has it, and a policy; gone when this is dropped.
 pub(crate) struct Installed {
@@ -30,9 +30,14 @@ impl Installed {
 
     /// With more lines in the drop-in's section about the service.
     pub(crate) fn with(lines: &str) -> Self {
+        Self::with_options("--insecure-unsigned", lines)
+    }
+
+    /// The same, with other options for the daemon.
+    pub(crate) fn with_options(options: &str, lines: &str) -> Self {
         fs::copy(installed("enforcer"), PROGRAM).unwrap();
         fs::create_dir_all(POLICIES).unwrap();
-        let options = format!("--insecure-unsigned {}", SIZES.join(" "));
+        let options = format!("{options} {}", SIZES.join(" "));
         Self {
             _unit: UnitFile::unit(UNIT, TEXT),
             _options: UnitFile::drop_in(
