@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::enforcer::{run, shown};
@@ -98,4 +99,91 @@ impl Authority {
             }
         }
     }
+}
+
+/// Who signs for machines without a TPM, and says what becomes of the seal. Such machines remember which version they had last,
+/// so versions go on from test to test.
+#[derive(Clone, Debug)]
+pub struct Sealer {
+    office: PathBuf,
+}
+
+impl Sealer {
+    /// The name of a bundle that was delivered.
+    pub const BUNDLE: &str = "seal.pcrsig.json";
+
+    /// Who keeps their key in this directory. It is made if it is not there.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[must_use]
+    pub fn at(office: PathBuf) -> Self {
+        let sealer = Self { office };
+        fs::create_dir_all(sealer.policies()).expect("a directory for policies");
+        if !sealer.office.join("ops.key").exists() {
+            let _ = done(&["key", "gen", &sealer.file("ops.key")]);
+        }
+        sealer
+    }
+
+    /// Where the policies are that are signed.
+    #[must_use]
+    pub fn policies(&self) -> PathBuf {
+        self.office.join("policies")
+    }
+
+    /// Writes anchors that trust the key.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn write_anchors(&self, to: &str) {
+        let key = format!("ops={}", self.file("ops.key.pub"));
+        let _ = done(&["anchors", "--policy", "seal", "--no-tpm", "--key", &key, "--output", to]);
+    }
+
+    /// Signs the policies, with this about the seal. The next version.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[must_use]
+    pub fn sign(&self, seal: Option<&str>) -> u64 {
+        static VERSION: AtomicU64 = AtomicU64::new(1);
+        let version = VERSION.fetch_add(1, Ordering::Relaxed);
+        self.sign_as(version, seal);
+        version
+    }
+
+    /// The same as a version of one's own choice.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn sign_as(&self, version: u64, seal: Option<&str>) {
+        let [policies, key, bundle] = ["policies", "ops.key", &bundle(version)].map(|name| self.file(name));
+        let version = version.to_string();
+        let mut arguments = vec!["sign", &policies, "--policy", "seal", "--version", &version, "--no-tpm"];
+        arguments.extend(["--key", &key, "--output", &bundle]);
+        arguments.extend(seal.iter().flat_map(|seal| ["--seal", seal]));
+        let _ = done(&arguments);
+    }
+
+    /// Puts the policies and the bundle of a version where a daemon takes them from.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn deliver(&self, version: u64, to: &Path) {
+        for policy in fs::read_dir(self.policies()).expect("a directory of policies") {
+            let policy = policy.expect("a policy");
+            let _ = fs::copy(policy.path(), to.join(policy.file_name())).expect("delivering a policy");
+        }
+        let _ =
+            fs::copy(self.office.join(bundle(version)), to.join(Self::BUNDLE)).expect("delivering a bundle");
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.office.join(name).into_os_string().into_string().expect("a name that is text")
+    }
+}
+
+fn bundle(version: u64) -> String {
+    format!("{version}.pcrsig.json")
 }

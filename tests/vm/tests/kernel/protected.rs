@@ -396,6 +396,48 @@ fn a_daemon_in_a_workloads_cgroup_is_under_no_policy() {
         .unwrap();
 }
 
+/// A mount that is nobody's, and a directory to move it to.
+pub(crate) fn mount_decoy(name: &str) -> (String, String) {
+    let [point, elsewhere] = ["mount", "elsewhere"].map(|what| format!("{SCRATCH}/{name}-{what}"));
+    for directory in [&point, &elsewhere] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    mount(Some("decoy"), point.as_str(), Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    mount(None::<&str>, point.as_str(), None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    (point, elsewhere)
+}
+
+/// What is done to it. In this order each succeeds where nobody minds.
+pub(crate) fn on_mount(point: &str, elsewhere: &str) -> [Op; 3] {
+    [op(&["mount-over", point]), op(&["move-mount", point, elsewhere]), op(&["unmount", elsewhere])]
+}
+
+/// The same to the mounts that lead to what is ours, and what would hide it. `point` is a directory.
+pub(crate) fn on_our_mounts(point: &str, elsewhere: &str) -> Vec<Op> {
+    let own = pins::directory();
+    let own = own.to_str().unwrap();
+    let covered =
+        ["/sys", "/sys/fs/bpf", "/sys/fs/bpf/enforcer", own, "/run/enforcer", "/etc", "/etc/enforcer"];
+    let mut all: Vec<_> = covered.iter().map(|path| op(&["mount-over", path])).collect();
+    for path in ["/sys/fs/bpf", "/sys"] {
+        all.push(op(&["unmount", path]));
+        all.push(op(&["move-mount", path, elsewhere]));
+        all.push(op(&["move-by-mount", path, elsewhere]));
+    }
+    all.push(op(&["pivot-root", point, point]));
+    all
+}
+
+/// Another mount of our pins, and one of our maps in it.
+pub(crate) fn show_pins(name: &str) -> (String, String) {
+    let shown = format!("{SCRATCH}/{name}-shown");
+    fs::create_dir_all(&shown).unwrap();
+    mount(Some("/sys/fs/bpf"), shown.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    let own = pins::directory();
+    let map = format!("{shown}/{}/maps/CONTROL", own.to_str().unwrap().trim_start_matches("/sys/fs/bpf/"));
+    (shown, map)
+}
+
 #[test]
 fn mounts() {
     let enforcer = Enforcer::ready();
@@ -404,36 +446,18 @@ fn mounts() {
     }
     let cgroup = Cgroup::create("protected-mounts");
     let mut tamperer = Tamperer::start(enforcer, &everything("protected-mounts", &cgroup), &cgroup);
-    let point = format!("{SCRATCH}/protected-mount");
-    let elsewhere = format!("{SCRATCH}/protected-elsewhere");
-    for directory in [&point, &elsewhere] {
-        fs::create_dir_all(directory).unwrap();
+    let (point, elsewhere) = mount_decoy("protected");
+    for attempt in on_mount(&point, &elsewhere) {
+        tamperer.succeeds(&words(&attempt));
     }
-    mount(Some("decoy"), point.as_str(), Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
-    mount(None::<&str>, point.as_str(), None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-    tamperer.succeeds(&["mount-over", &point]);
-    tamperer.succeeds(&["move-mount", &point, &elsewhere]);
-    tamperer.succeeds(&["unmount", &elsewhere]);
     // In a mount namespace of its own it moves what it likes; of that, no other namespace takes notice.
     tamperer.succeeds(&["move-apart", &point]);
 
-    let own = pins::directory();
-    let own = own.to_str().unwrap();
-    for path in ["/sys", "/sys/fs/bpf", "/sys/fs/bpf/enforcer", own, "/run/enforcer", "/etc", "/etc/enforcer"]
-    {
-        tamperer.is_refused(&["mount-over", path]);
+    for attempt in on_our_mounts(&point, &elsewhere) {
+        tamperer.is_refused(&words(&attempt));
     }
-    for path in ["/sys/fs/bpf", "/sys"] {
-        tamperer.is_refused(&["unmount", path]);
-        tamperer.is_refused(&["move-mount", path, &elsewhere]);
-        tamperer.is_refused(&["move-by-mount", path, &elsewhere]);
-    }
-    tamperer.is_refused(&["pivot-root", &point, &point]);
     // A mount of its own of what is ours is no way around.
-    let shown = format!("{SCRATCH}/protected-shown");
-    fs::create_dir_all(&shown).unwrap();
-    mount(Some("/sys/fs/bpf"), shown.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
-    let map = format!("{shown}/{}/maps/CONTROL", own.trim_start_matches("/sys/fs/bpf/"));
+    let (shown, map) = show_pins("protected");
     assert!(Path::new(&map).exists());
     tamperer.is_refused(&["unlink", &map]);
     tamperer.is_refused(&["open-pin", &map]);

@@ -10,7 +10,6 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use enforcer_common::maps;
 use enforcer_vm_tests::actor::{self, Actor, Op, Place, installed, op};
@@ -21,6 +20,7 @@ use enforcer_vm_tests::enforcer::{
 use enforcer_vm_tests::pins;
 use enforcer_vm_tests::policy::Policy;
 use enforcer_vm_tests::report::Report;
+use enforcer_vm_tests::trust::Sealer;
 use enforcer_vm_tests::{shared_object, wait};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -28,22 +28,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::protected::{Bystander, make_decoy, on_files, on_process, remove_decoy, words};
+use crate::protected::{
+    Bystander, make_decoy, mount_decoy, on_files, on_mount, on_our_mounts, on_process, remove_decoy,
+    show_pins, words,
+};
 
 const ANCHORS: &str = "/etc/enforcer/seal-anchors.toml";
 const POLICIES: &str = "/etc/enforcer/seal.d";
-const BUNDLE: &str = "seal.pcrsig.json";
-
-/// The machine has no TPM, and remembers which version it had last.
-static VERSION: AtomicU64 = AtomicU64::new(1);
-
-fn office() -> PathBuf {
-    Path::new(SCRATCH).join("seal-office")
-}
-
-fn done(arguments: &[&str]) {
-    let output = enforcer::run(arguments);
-    assert!(output.status.success(), "enforcer {}: {}", arguments.join(" "), shown(&output));
+fn sealer() -> Sealer {
+    Sealer::at(Path::new(SCRATCH).join("seal-office"))
 }
 
 /// A machine with a daemon of its own, which takes signed policies alone. Unsealed again when this is dropped.
@@ -62,29 +55,16 @@ impl Machine {
         let mut enforcer = Enforcer::ready();
         let (above, workload) = (Cgroup::create(&format!("{name}-daemon")), Cgroup::create(name));
         let home = above.child("home");
-        let office = office();
-        let key = office.join("ops.key");
-        fs::create_dir_all(office.join("policies")).unwrap();
+        let sealer = sealer();
         fs::create_dir_all(POLICIES).unwrap();
-        if !key.exists() {
-            let key = key.to_str().unwrap();
-            done(&["key", "gen", key]);
-            done(&[
-                "anchors",
-                "--policy",
-                "seal",
-                "--no-tpm",
-                "--key",
-                &format!("ops={key}.pub"),
-                "-o",
-                ANCHORS,
-            ]);
+        if !Path::new(ANCHORS).exists() {
+            sealer.write_anchors(ANCHORS);
         }
         let policy = Policy::of("seal-workload", &workload);
         for file in [enforcer.sentinel_policy(), write_policy(&policy)] {
-            fs::copy(&file, office.join("policies").join(file.file_name().unwrap())).unwrap();
+            fs::copy(&file, sealer.policies().join(file.file_name().unwrap())).unwrap();
         }
-        deliver(sign(None));
+        deliver(sealer.sign(None));
         enforcer.kill_daemon();
         let daemon = start_until_ready(&mut daemon(&home), &output()).unwrap();
         let root = Actor::start(Place::Host).unwrap();
@@ -100,7 +80,7 @@ impl Machine {
 
     /// Has the daemon take a bundle that says this about the seal.
     fn put(&self, seal: Option<&str>) {
-        let version = sign(seal);
+        let version = sealer().sign(seal);
         deliver(version);
         self.reload();
         wait::until("the bundle to be in force", wait::SOON, || {
@@ -194,31 +174,9 @@ fn daemon_as(program: &Path, home: &Cgroup) -> Command {
     command
 }
 
-/// Signs what is in the office. The next version.
-fn sign(seal: Option<&str>) -> u64 {
-    let version = VERSION.fetch_add(1, Ordering::Relaxed);
-    sign_as(version, seal);
-    version
-}
-
-fn sign_as(version: u64, seal: Option<&str>) {
-    let (office, text) = (office(), version.to_string());
-    let (policies, key) = (office.join("policies"), office.join("ops.key"));
-    let bundle = office.join(format!("{version}.pcrsig.json"));
-    let mut arguments = vec!["sign", policies.to_str().unwrap(), "--policy", "seal", "--version", &text];
-    arguments.extend(["--no-tpm", "--key", key.to_str().unwrap(), "-o", bundle.to_str().unwrap()]);
-    arguments.extend(seal.iter().flat_map(|seal| ["--seal", seal]));
-    done(&arguments);
-}
-
 /// Puts a bundle where the daemon takes it from.
 fn deliver(version: u64) {
-    let office = office();
-    for policy in fs::read_dir(office.join("policies")).unwrap() {
-        let policy = policy.unwrap();
-        fs::copy(policy.path(), Path::new(POLICIES).join(policy.file_name())).unwrap();
-    }
-    fs::copy(office.join(format!("{version}.pcrsig.json")), Path::new(POLICIES).join(BUNDLE)).unwrap();
+    sealer().deliver(version, Path::new(POLICIES));
 }
 
 fn status() -> Value {
@@ -392,33 +350,15 @@ fn mounts() {
         return;
     }
     let mut machine = Machine::sealed("seal-mounts");
-    let point = format!("{SCRATCH}/seal-mount");
-    let elsewhere = format!("{SCRATCH}/seal-elsewhere");
-    for directory in [&point, &elsewhere] {
-        fs::create_dir_all(directory).unwrap();
+    let (point, elsewhere) = mount_decoy("seal");
+    for attempt in on_mount(&point, &elsewhere) {
+        machine.succeeds(&words(&attempt));
     }
-    mount(Some("decoy"), point.as_str(), Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
-    mount(None::<&str>, point.as_str(), None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-    machine.succeeds(&["mount-over", &point]);
-    machine.succeeds(&["move-mount", &point, &elsewhere]);
-    machine.succeeds(&["unmount", &elsewhere]);
-    let own = pins::directory();
-    let own = own.to_str().unwrap();
-    for path in ["/sys", "/sys/fs/bpf", "/sys/fs/bpf/enforcer", own, "/run/enforcer", "/etc", "/etc/enforcer"]
-    {
-        machine.is_refused(&["mount-over", path]);
+    for attempt in on_our_mounts(&point, &elsewhere) {
+        machine.is_refused(&words(&attempt));
     }
-    for path in ["/sys/fs/bpf", "/sys"] {
-        machine.is_refused(&["unmount", path]);
-        machine.is_refused(&["move-mount", path, &elsewhere]);
-        machine.is_refused(&["move-by-mount", path, &elsewhere]);
-    }
-    machine.is_refused(&["pivot-root", &point, &point]);
     // Another mount of what is ours is made, shows the same files, and goes again.
-    let shown = format!("{SCRATCH}/seal-shown");
-    fs::create_dir_all(&shown).unwrap();
-    mount(Some("/sys/fs/bpf"), shown.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
-    let map = format!("{shown}/{}/maps/CONTROL", own.trim_start_matches("/sys/fs/bpf/"));
+    let (shown, map) = show_pins("seal");
     machine.is_refused(&["unlink", &map]);
     machine.is_refused(&["open-pin", &map]);
     machine.succeeds(&["unmount", &shown]);
@@ -496,17 +436,17 @@ fn only_a_signed_bundle_unseals() {
         assert_eq!(status()["standing"]["version"], in_force, "{what}");
     };
     attempt("an older version", &|| {
-        sign_as(in_force - 1, Some("off"));
+        sealer().sign_as(in_force - 1, Some("off"));
         deliver(in_force - 1);
     });
     attempt("the same version, with other words", &|| {
-        sign_as(in_force, Some("off"));
+        sealer().sign_as(in_force, Some("off"));
         deliver(in_force);
     });
     attempt("a statement that was changed", &|| {
-        let version = sign(Some("off"));
+        let version = sealer().sign(Some("off"));
         deliver(version);
-        let path = Path::new(POLICIES).join(BUNDLE);
+        let path = Path::new(POLICIES).join(Sealer::BUNDLE);
         let text = fs::read_to_string(&path).unwrap();
         let mut file: Value = serde_json::from_str(&text).unwrap();
         let payload = file["dsseEnvelope"]["payload"].as_str().unwrap().to_owned();
@@ -516,12 +456,12 @@ fn only_a_signed_bundle_unseals() {
         fs::write(&path, file.to_string()).unwrap();
     });
     attempt("a policy that was changed", &|| {
-        deliver(sign(Some("off")));
+        deliver(sealer().sign(Some("off")));
         fs::write(Path::new(POLICIES).join("seal-workload.toml"), "policy = \"x\"\n").unwrap();
     });
     attempt("no signature at all", &|| {
-        deliver(sign(None));
-        fs::remove_file(Path::new(POLICIES).join(BUNDLE)).unwrap();
+        deliver(sealer().sign(None));
+        fs::remove_file(Path::new(POLICIES).join(Sealer::BUNDLE)).unwrap();
     });
     // Nothing about the seal leaves it as it is.
     machine.put(None);
@@ -530,7 +470,7 @@ fn only_a_signed_bundle_unseals() {
     machine.put(Some("off"));
     assert!(!machine.is_sealed());
     // Sealing takes a signature as well: `apply` has nothing to do with it.
-    let version = sign(Some("on"));
+    let version = sealer().sign(Some("on"));
     deliver(version);
     refused(&enforcer::run(&["apply", "--anchors", ANCHORS, "--prune", POLICIES]), "seals");
     assert!(!machine.is_sealed());

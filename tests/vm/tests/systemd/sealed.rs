@@ -2,9 +2,8 @@
 //! when it dies, and goes on with its other work.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use enforcer_vm_tests::actor::{self, Place, op};
@@ -12,7 +11,7 @@ use enforcer_vm_tests::cgroup::Cgroup;
 use enforcer_vm_tests::enforcer::{Enforcer, SCRATCH, baseline_only, shown};
 use enforcer_vm_tests::events::{Event, EventLog, Mark};
 use enforcer_vm_tests::policy::Policy;
-use enforcer_vm_tests::trust::{ANCHORS, done};
+use enforcer_vm_tests::trust::{ANCHORS, Sealer};
 use enforcer_vm_tests::units::{self, Running, UnitFile};
 use enforcer_vm_tests::wait;
 use nix::errno::Errno;
@@ -42,9 +41,6 @@ const BOXED: &str = "[Service]\nType=oneshot\nProtectSystem=strict\nProtectHome=
      ExecStart=/bin/sh -ec 'touch /tmp/boxed; test ! -e /tmp/vm-tests; test ! -w /etc; test ! -e /etc/enforcer/anchors.toml; \
      test ! -e /sys/fs/bpf/enforcer; test ! -e /var/lib/enforcer'\n";
 
-/// The machine has no TPM, and remembers which version it had last.
-static VERSION: AtomicU64 = AtomicU64::new(1);
-
 /// A machine whose daemon is the shipped unit with what is shipped for sealing, and takes signed policies alone. Unsealed, and as
 /// it was, when this is dropped.
 struct Machine {
@@ -62,16 +58,10 @@ impl Machine {
         let (workload, secret) = (Cgroup::create(name), format!("{SCRATCH}/{name}"));
         fs::write(&secret, "").unwrap();
         let anchors = fs::read(ANCHORS).unwrap();
-        let policies = office("policies");
-        fs::create_dir_all(&policies).unwrap();
-        fs::write(policies.join("app.toml"), Policy::of("app", &workload).to_toml()).unwrap();
-        let key = text(office("ops.key"));
-        if !Path::new(&key).exists() {
-            let _ = done(&["key", "gen", &key]);
-        }
+        let sealer = sealer();
+        fs::write(sealer.policies().join("app.toml"), Policy::of("app", &workload).to_toml()).unwrap();
         fs::remove_file(ANCHORS).unwrap();
-        let public = format!("ops={key}.pub");
-        let _ = done(&["anchors", "--policy", "seal", "--no-tpm", "--key", &public, "--output", ANCHORS]);
+        sealer.write_anchors(ANCHORS);
         let installed =
             (Installed::with_options("", &format!("Slice={SLICE}\n")), UnitFile::second_drop_in(UNIT, SEAL));
         let machine = Self { anchors, workload, secret, installed: Some(installed), _turn: enforcer };
@@ -131,27 +121,14 @@ impl Drop for Machine {
     }
 }
 
-fn text(path: PathBuf) -> String {
-    path.into_os_string().into_string().unwrap()
-}
-
-/// Where policies are signed.
-fn office(name: &str) -> PathBuf {
-    Path::new(SCRATCH).join("sealed-office").join(name)
+fn sealer() -> Sealer {
+    Sealer::at(Path::new(SCRATCH).join("sealed-office"))
 }
 
 /// Signs the next version and puts it where the daemon takes it from.
 fn deliver(seal: Option<&str>) -> u64 {
-    let version = VERSION.fetch_add(1, Ordering::Relaxed);
-    let [policies, key, bundle] = ["policies", "ops.key", "bundle"].map(|name| text(office(name)));
-    let (number, bundle) = (version.to_string(), format!("{bundle}.pcrsig.json"));
-    let mut arguments = vec!["sign", &policies, "--policy", "seal", "--version", &number, "--no-tpm"];
-    arguments.extend(["--key", &key, "--output", &bundle]);
-    arguments.extend(seal.iter().flat_map(|seal| ["--seal", seal]));
-    let _ = done(&arguments);
-    for file in [format!("{policies}/app.toml"), bundle] {
-        fs::copy(&file, Path::new(POLICIES).join(Path::new(&file).file_name().unwrap())).unwrap();
-    }
+    let version = sealer().sign(seal);
+    sealer().deliver(version, Path::new(POLICIES));
     version
 }
 
