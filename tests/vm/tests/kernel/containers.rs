@@ -126,10 +126,12 @@ fn who_is_not_admitted_stays_under_the_base_policy() {
     let message = refusal(ask(pod.path(), "db"));
     assert!(message.contains("bound to the policy `web` already"), "{message}");
     let expected = ["refused", "refused", "refused", "bound", "bound", "refused"];
+    // The daemon looks for strays once the policies have come, and may see a task of this test between its entry and its end.
     let results = wait::until("an event for each request", wait::SOON, || {
         let events = enforcer.log().containers_since(mark);
-        let results: Vec<_> = events.iter().map(|event| event.text("result").to_owned()).collect();
-        (results.len() == expected.len()).then_some(results)
+        let results = events.iter().map(|event| event.text("result").to_owned());
+        let asked: Vec<_> = results.filter(|result| result != "unadmitted").collect();
+        (asked.len() == expected.len()).then_some(asked)
     });
     assert_eq!(results, expected);
 }
